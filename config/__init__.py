@@ -1,0 +1,1 @@
+"""Settings and the files that ship. Imports nothing of ours."""

@@ -1,0 +1,243 @@
+"""What happened to a job, as values. The journal stores them; `jobs.states.advance` gives each its meaning. Pure.
+
+Kinds by origin: a user's or operator's request, a decision of the scheduler, a report of the node.
+Wall times (`at`) are for display only; running time comes from the node as `ran_s`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+from jobs.placement import Placement
+from jobs.spec import JobSpec, from_json, to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who submitted, as the kernel said (SO_PEERCRED, SO_PEERGROUPS). Never what the client said."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The kernel's own counters, read after the exit (or live). Zero where the host has no such counter."""
+
+    cpu_s: float = 0.0
+    cpu_user_s: float = 0.0
+    cpu_system_s: float = 0.0
+    memory_bytes: int = 0  # current
+    memory_peak_bytes: int = 0
+    oom_kills: int = 0
+    pids: int = 0
+    io_read_bytes: int = 0
+    io_write_bytes: int = 0
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    kind: ClassVar[str] = ""
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted(Event):
+    kind = "submitted"
+    spec: JobSpec
+    owner: Owner
+    at: float
+    hold: bool = False
+    request_id: str = ""
+    spec_digest: str = ""  # sha256 of the TOML text, hex
+
+
+@dataclass(frozen=True, slots=True)
+class HoldReleased(Event):
+    kind = "hold_released"
+    by: str  # "owner" | "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed(Event):
+    """Committed before the host is touched."""
+
+    kind = "placed"
+    execution: str
+    placement: Placement
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """execve of the job's program succeeded."""
+
+    kind = "started"
+    execution: str
+    at: float
+    address: str = ""
+    freezer: str = ""  # "v1" | "v2"
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed(Event):
+    """The program did not run: a set-up step failed."""
+
+    kind = "start_failed"
+    execution: str
+    step: str
+    errno: int
+    path: str
+    message: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested(Event):
+    kind = "pause_requested"
+    by: str  # "owner" | "operator"
+    keep_cpus: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequested(Event):
+    kind = "resume_requested"
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen(Event):
+    """The kernel agrees that every task stands still. `took_s` from the write to the agreement."""
+
+    kind = "frozen"
+    execution: str
+    took_s: float
+    ran_s: float
+    resident_bytes: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeFailed(Event):
+    """Not frozen within the deadline; undone, the job runs on and the pause request is dropped."""
+
+    kind = "freeze_failed"
+    execution: str
+    reason: str
+    took_s: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ThawPlaced(Event):
+    """CPUs are reserved again before the thaw; the node writes cpuset and weights, then thaws."""
+
+    kind = "thaw_placed"
+    execution: str
+    placement: Placement
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Thawed(Event):
+    kind = "thawed"
+    execution: str
+    took_s: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PriorityChanged(Event):
+    """A field that is None stays as it is."""
+
+    kind = "priority_changed"
+    urgency: int | None = None
+    cpu_weight: int | None = None
+    io_weight: int | None = None
+    network_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested(Event):
+    """`signal` without SIG; after `grace_s` the job is killed."""
+
+    kind = "cancel_requested"
+    by: str
+    signal: str
+    grace_s: float
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exited(Event):
+    """The program ended. `status` is wait(2)'s, decoded: exit code 0–255 or 128 + signal.
+
+    `cause`: "" | "oom" | "time_limit" | "cancelled".
+    """
+
+    kind = "exited"
+    execution: str
+    status: int
+    cause: str
+    ran_s: float
+    usage: Usage
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lost(Event):
+    """Marker without exit record and without processes: what became of it is not known."""
+
+    kind = "lost"
+    execution: str
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CleanedUp(Event):
+    """The node has let go of everything; `leftovers` names what it could not."""
+
+    kind = "cleaned_up"
+    execution: str
+    leftovers: tuple[str, ...] = ()
+
+
+KINDS: dict[str, type[Event]] = {
+    cls.kind: cls
+    for cls in (
+        Submitted, HoldReleased, Placed, Started, StartFailed, PauseRequested, ResumeRequested, Frozen, FreezeFailed,
+        ThawPlaced, Thawed, PriorityChanged, CancelRequested, Exited, Lost, CleanedUp,
+    )
+}  # fmt: skip
+
+
+def dump(event: Event) -> dict[str, Any]:
+    """Only JSON types inside, with the key `kind`."""
+    data = asdict(event)
+    if isinstance(event, Submitted):
+        data["spec"] = to_json(event.spec)
+    return {"kind": event.kind, **data}
+
+
+def load(data: dict[str, Any]) -> Event:
+    """Inverse of `dump`. Raises KeyError on an unknown kind; keys of later versions are an error too."""
+    cls = KINDS[data["kind"]]
+    values = {field.name: data[field.name] for field in fields(cls) if field.name in data}
+    if "spec" in values:
+        values["spec"] = from_json(values["spec"])
+    if "owner" in values:
+        values["owner"] = Owner(**{**values["owner"], "groups": tuple(values["owner"]["groups"])})
+    if "placement" in values:
+        place = values["placement"]
+        values["placement"] = Placement(**{**place, "cpus": tuple(place["cpus"]), "mems": tuple(place["mems"])})
+    if "usage" in values:
+        values["usage"] = Usage(**values["usage"])
+    if "leftovers" in values:
+        values["leftovers"] = tuple(values["leftovers"])
+    return cls(**values)

@@ -1,0 +1,91 @@
+"""Everything known of one job now; made only by `jobs.states.advance`. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from jobs.events import Owner, Usage
+from jobs.ids import ExecutionId
+from jobs.placement import Placement
+from jobs.spec import JobSpec
+
+
+class State(StrEnum):
+    HELD = "held"  # waits for its owner or an operator to release it
+    QUEUED = "queued"  # waits for resources
+    STARTING = "starting"  # placed; the node builds its container
+    RUNNING = "running"
+    FROZEN = "frozen"  # every task stands still, memory kept
+    THAWING = "thawing"  # has CPUs again; the node thaws it
+    COMPLETED = "completed"  # exit status 0
+    FAILED = "failed"  # another exit status, or the container could not be made
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    LOST = "lost"  # what became of it is not known
+
+    @property
+    def final(self) -> bool:
+        return self in FINAL
+
+    @property
+    def on_node(self) -> bool:
+        """Has processes, or may have."""
+        return self in ON_NODE
+
+
+FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMED_OUT, State.OUT_OF_MEMORY, State.LOST})
+ON_NODE = frozenset({State.STARTING, State.RUNNING, State.FROZEN, State.THAWING})
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    by: str
+    signal: str
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`version` counts the events applied; a proposal against an older version is stale.
+
+    `placement` is set exactly while the job owns CPUs; `pause_holds` says who wants it frozen.
+    """
+
+    job: int
+    version: int
+    state: State
+    spec: JobSpec
+    owner: Owner
+    submitted_at: float
+    urgency: int
+    cpu_weight: int
+    io_weight: int
+    network_class: str
+    spec_digest: str = ""
+    request_id: str = ""
+    attempt: int = 0
+    placement: Placement | None = None
+    pause_holds: frozenset[str] = frozenset()
+    keep_cpus: bool = False
+    cancel: Cancel | None = None
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    frozen_at: float = 0.0
+    ran_s: float = 0.0  # running time up to the last report
+    running_since: float = 0.0  # wall clock, for display
+    freezes: int = 0
+    resident_bytes: int = 0  # while frozen
+    address: str = ""
+    freezer: str = ""
+    exit_status: int | None = None
+    reason: str = ""  # why it failed, was lost, or could not be frozen
+    usage: Usage = field(default_factory=Usage)
+    cleaned: bool = False  # the node let go of everything of the last attempt
+    leftovers: tuple[str, ...] = ()
+
+    @property
+    def execution(self) -> ExecutionId:
+        """The current attempt; attempt 0 means none yet."""
+        return ExecutionId(self.job, 0, self.attempt)

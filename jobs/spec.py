@@ -1,0 +1,132 @@
+"""What a user asked for: frozen dataclasses, all units resolved (bytes, seconds, bits a second). Pure.
+
+`jobs/specfile` makes a JobSpec of TOML; `to_json`/`from_json` carry it in the journal and to the launcher side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from jobs.priority_class import PriorityClass
+
+SPEC_VERSION = 1
+UNLIMITED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    signal: str = "TERM"  # name without SIG
+    grace_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    source: str = "host"  # "host" | "dir:/path" | the name of an imported image
+    writable_bytes: int = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Io:
+    weight: int = 100  # 1–10000, as io.weight
+    read_bytes_s: int = UNLIMITED
+    write_bytes_s: int = UNLIMITED
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    cpus: float = 1.0  # whole: pinned and exclusive; with a fraction: shares of the pool
+    memory_bytes: int = 1 << 30
+    swap_bytes: int = 0
+    pids: int = 4096
+    cpu_weight: int = 100  # 1–10000, as cpu.weight
+    io: Io = field(default_factory=Io)
+    hugepages: tuple[tuple[int, int], ...] = ()  # (page size in bytes, pages)
+    devices: tuple[str, ...] = ()
+
+    @property
+    def whole_cpus(self) -> bool:
+        return self.cpus == int(self.cpus)
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    host_port: int
+    job_port: int
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    mode: Literal["bridge", "host", "none"] = "bridge"
+    priority_class: PriorityClass = PriorityClass.NORMAL
+    publish: tuple[Publish, ...] = ()
+    rate_bits_s: int = 0  # 0: no limit
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    source: str  # absolute by now
+    target: str
+    mode: Literal["ro", "rw"] = "ro"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One job. Exactly one of `command` and `script` is given."""
+
+    name: str
+    command: tuple[str, ...] = ()
+    script: str = ""
+    workdir: str = ""  # "": submit_dir when bound, else "/"
+    run_as: str = "me"  # "me" | "root" | a decimal uid
+    submit_dir: Literal["none", "ro", "rw"] = "none"
+    priority: int = 50
+    time_limit_s: float = 0.0  # 0: none; running time, frozen time does not count
+    on_lost: Literal["fail", "requeue"] = "fail"
+    stop: Stop = field(default_factory=Stop)
+    env: tuple[tuple[str, str], ...] = ()
+    image: Image = field(default_factory=Image)
+    resources: Resources = field(default_factory=Resources)
+    numa: Literal["local", "spread", "any"] | tuple[int, ...] = "local"
+    network: Network = field(default_factory=Network)
+    mounts: tuple[Mount, ...] = ()
+    submitted_from: str = ""  # the folder of submission, absolute
+    version: int = SPEC_VERSION
+
+
+def to_json(spec: JobSpec) -> dict[str, Any]:
+    """Only JSON types inside; tuples become lists."""
+    return asdict(spec)
+
+
+def from_json(data: dict[str, Any]) -> JobSpec:
+    """Inverse of `to_json`. Raises TypeError or KeyError on data that this version did not write."""
+    network = data["network"]
+    resources = data["resources"]
+    return JobSpec(
+        **{
+            **data,
+            "command": tuple(data["command"]),
+            "stop": Stop(**data["stop"]),
+            "env": tuple((key, value) for key, value in data["env"]),
+            "image": Image(**data["image"]),
+            "resources": Resources(
+                **{
+                    **resources,
+                    "io": Io(**resources["io"]),
+                    "hugepages": tuple((size, count) for size, count in resources["hugepages"]),
+                    "devices": tuple(resources["devices"]),
+                }
+            ),
+            "numa": data["numa"] if isinstance(data["numa"], str) else tuple(data["numa"]),
+            "network": Network(
+                **{
+                    **network,
+                    "priority_class": PriorityClass(network["priority_class"]),
+                    "publish": tuple(Publish(**item) for item in network["publish"]),
+                }
+            ),
+            "mounts": tuple(Mount(**item) for item in data["mounts"]),
+        }
+    )

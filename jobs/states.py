@@ -1,0 +1,216 @@
+"""What a job is: one table from (state, event) to a state, and `advance`, which alone changes a record. Pure.
+
+An event without a row raises `Illegal` and changes nothing. docs/reference/states.md is drawn from TABLE.
+Requests (pause, cancel, priority) mark the record; the loop acts on the marks, the node reports what became of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from jobs import events as ev
+from jobs.record import Cancel, Record, State
+
+HELD, QUEUED, STARTING, RUNNING, FROZEN, THAWING = (
+    State.HELD, State.QUEUED, State.STARTING, State.RUNNING, State.FROZEN, State.THAWING,
+)  # fmt: skip
+
+
+class Illegal(ValueError):
+    """The event does not apply in this state, or belongs to another execution."""
+
+
+# state: {event: next state}. None: the state stays. A callable result ("…") is decided by _outcome.
+TABLE: dict[State, dict[type[ev.Event], State | None]] = {
+    HELD: {
+        ev.HoldReleased: QUEUED,
+        ev.PauseRequested: None,  # a second hold
+        ev.CleanedUp: None,
+        ev.PriorityChanged: None,
+        ev.CancelRequested: State.CANCELLED,  # nothing runs, so the request is the end
+    },
+    QUEUED: {
+        ev.Placed: STARTING,
+        ev.PauseRequested: HELD,  # pausing a waiting job holds it
+        ev.CleanedUp: None,  # of the attempt that was lost
+        ev.PriorityChanged: None,
+        ev.CancelRequested: State.CANCELLED,
+    },
+    STARTING: {
+        ev.Started: RUNNING,
+        ev.StartFailed: State.FAILED,
+        ev.PauseRequested: None,  # remembered; frozen as soon as it runs
+        ev.ResumeRequested: None,
+        ev.PriorityChanged: None,
+        ev.CancelRequested: None,  # remembered; stopped as soon as it runs
+        ev.Exited: State.FAILED,  # so short that its end was seen before its start; _outcome decides
+        ev.Lost: State.LOST,
+    },
+    RUNNING: {
+        ev.PauseRequested: None,
+        ev.ResumeRequested: None,
+        ev.Frozen: FROZEN,
+        ev.FreezeFailed: None,
+        ev.PriorityChanged: None,
+        ev.CancelRequested: None,
+        ev.Exited: State.FAILED,  # _outcome decides
+        ev.Lost: State.LOST,
+    },
+    FROZEN: {
+        ev.PauseRequested: None,  # a second hold
+        ev.ResumeRequested: None,  # thawed when there is room
+        ev.ThawPlaced: THAWING,
+        ev.PriorityChanged: None,
+        ev.CancelRequested: None,
+        ev.Exited: State.FAILED,  # killed while frozen
+        ev.Lost: State.LOST,
+    },
+    THAWING: {
+        ev.Thawed: RUNNING,
+        ev.Frozen: FROZEN,  # the thaw was overtaken by a crash: the kernel still says frozen
+        ev.PauseRequested: None,
+        ev.ResumeRequested: None,
+        ev.PriorityChanged: None,
+        ev.CancelRequested: None,
+        ev.Exited: State.FAILED,
+        ev.Lost: State.LOST,
+    },
+    **{final: {ev.CleanedUp: None} for final in sorted(State) if State(final).final},
+}
+_OF_EXECUTION = (
+    ev.Started, ev.StartFailed, ev.Frozen, ev.FreezeFailed, ev.ThawPlaced, ev.Thawed, ev.Exited, ev.Lost, ev.CleanedUp,
+)  # fmt: skip
+
+
+def advance(record: Record | None, event: ev.Event) -> Record:
+    """The record after the event. Raises Illegal; the record given is never changed."""
+    if record is None:
+        if not isinstance(event, ev.Submitted):
+            raise Illegal(f"{event.kind}: no job {event.job}")
+        return _submitted(event)
+    row = TABLE[record.state]
+    if type(event) not in row:
+        raise Illegal(f"{event.kind}: job {record.job} is {record.state}")
+    if isinstance(event, _OF_EXECUTION) and event.execution != str(record.execution):
+        raise Illegal(f"{event.kind}: execution {event.execution} is not the current {record.execution}")
+    after = row[type(event)]
+    changed = _MEANING[type(event)](record, event)
+    return replace(changed, state=changed.state if after is None else _outcome(after, event, changed),
+                   version=record.version + 1)  # fmt: skip
+
+
+def _outcome(after: State, event: ev.Event, record: Record) -> State:
+    if isinstance(event, ev.Exited):
+        by_cause = {"oom": State.OUT_OF_MEMORY, "time_limit": State.TIMED_OUT, "cancelled": State.CANCELLED}
+        return by_cause.get(event.cause) or (State.COMPLETED if event.status == 0 else State.FAILED)
+    if isinstance(event, ev.Lost) and record.spec.on_lost == "requeue":
+        return QUEUED
+    if isinstance(event, ev.StartFailed) and record.cancel:
+        return State.CANCELLED
+    return after
+
+
+def _submitted(event: ev.Submitted) -> Record:
+    spec = event.spec
+    return Record(
+        job=event.job,
+        version=1,
+        state=HELD if event.hold else QUEUED,
+        spec=spec,
+        owner=event.owner,
+        submitted_at=event.at,
+        urgency=spec.priority,
+        cpu_weight=spec.resources.cpu_weight,
+        io_weight=spec.resources.io.weight,
+        network_class=str(spec.network.priority_class),
+        spec_digest=event.spec_digest,
+        request_id=event.request_id,
+        pause_holds=frozenset({"owner"}) if event.hold else frozenset(),
+    )
+
+
+def _hold_released(record: Record, event: ev.HoldReleased) -> Record:
+    left = record.pause_holds - {event.by} if event.by == "owner" else frozenset()
+    if left:
+        raise Illegal("an operator holds this job; only an operator can release it")
+    return replace(record, pause_holds=left)
+
+
+def _placed(record: Record, event: ev.Placed) -> Record:
+    return replace(record, attempt=record.attempt + 1, placement=event.placement, started_at=0.0, cleaned=False,
+                   leftovers=(), reason="")  # fmt: skip
+
+
+def _started(record: Record, event: ev.Started) -> Record:
+    return replace(record, started_at=event.at, running_since=event.at, address=event.address, freezer=event.freezer)
+
+
+def _start_failed(record: Record, event: ev.StartFailed) -> Record:
+    return replace(record, ended_at=event.at, placement=None, reason=event.message)
+
+
+def _pause(record: Record, event: ev.PauseRequested) -> Record:
+    return replace(record, pause_holds=record.pause_holds | {event.by}, keep_cpus=event.keep_cpus, reason="")
+
+
+def _resume(record: Record, event: ev.ResumeRequested) -> Record:
+    # An operator lifts every hold, an owner only their own.
+    left = record.pause_holds - {"owner"} if event.by == "owner" else frozenset[str]()
+    return replace(record, pause_holds=left)
+
+
+def _frozen(record: Record, event: ev.Frozen) -> Record:
+    return replace(record, frozen_at=event.at, ran_s=event.ran_s, resident_bytes=event.resident_bytes,
+                   running_since=0.0, freezes=record.freezes + (record.state is RUNNING),
+                   placement=record.placement if record.keep_cpus else None)  # fmt: skip
+
+
+def _freeze_failed(record: Record, event: ev.FreezeFailed) -> Record:
+    return replace(record, pause_holds=frozenset(), reason=event.reason)
+
+
+def _thaw_placed(record: Record, event: ev.ThawPlaced) -> Record:
+    return replace(record, placement=event.placement)
+
+
+def _thawed(record: Record, event: ev.Thawed) -> Record:
+    return replace(record, running_since=event.at, frozen_at=0.0, resident_bytes=0)
+
+
+def _priority(record: Record, event: ev.PriorityChanged) -> Record:
+    def new(given: Any, old: Any) -> Any:
+        return old if given is None else given
+
+    return replace(record, urgency=new(event.urgency, record.urgency),
+                   cpu_weight=new(event.cpu_weight, record.cpu_weight),
+                   io_weight=new(event.io_weight, record.io_weight),
+                   network_class=new(event.network_class, record.network_class))  # fmt: skip
+
+
+def _cancel(record: Record, event: ev.CancelRequested) -> Record:
+    marked = replace(record, cancel=Cancel(event.by, event.signal, event.grace_s), reason=f"cancelled by {event.by}")
+    # Nothing is on a node, so nothing will report an end or a clean-up.
+    return marked if record.state.on_node else replace(marked, ended_at=event.at, cleaned=True)
+
+
+def _exited(record: Record, event: ev.Exited) -> Record:
+    return replace(record, exit_status=event.status, ran_s=event.ran_s, usage=event.usage, ended_at=event.at,
+                   placement=None, running_since=0.0, frozen_at=0.0, resident_bytes=0)  # fmt: skip
+
+
+def _lost(record: Record, event: ev.Lost) -> Record:
+    return replace(record, ended_at=event.at, placement=None, running_since=0.0, frozen_at=0.0, resident_bytes=0,
+                   reason=event.reason)  # fmt: skip
+
+
+def _cleaned(record: Record, event: ev.CleanedUp) -> Record:
+    return replace(record, cleaned=True, leftovers=event.leftovers)
+
+
+_MEANING = {
+    ev.HoldReleased: _hold_released, ev.Placed: _placed, ev.Started: _started, ev.StartFailed: _start_failed,
+    ev.PauseRequested: _pause, ev.ResumeRequested: _resume, ev.Frozen: _frozen, ev.FreezeFailed: _freeze_failed,
+    ev.ThawPlaced: _thaw_placed, ev.Thawed: _thawed, ev.PriorityChanged: _priority, ev.CancelRequested: _cancel,
+    ev.Exited: _exited, ev.Lost: _lost, ev.CleanedUp: _cleaned,
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""Links on this host: bridge, veth, addresses, nftables, priority on the wire. See netbridge/README.md."""

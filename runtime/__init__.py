@@ -1,0 +1,1 @@
+"""Containers on this host: plan, launcher, monitor, cgroups, images. Stages and privileges: runtime/README.md."""

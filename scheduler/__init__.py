@@ -1,0 +1,1 @@
+"""Decides, remembers, supervises: the daemon `jobsd` and its API. Pipeline: scheduler/README.md."""

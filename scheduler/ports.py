@@ -1,0 +1,94 @@
+"""What the daemon's parts ask of each other, as protocols. Pure: values and signatures only.
+
+api → Writer, Reader, Node;  loop → Writer, Node;  node → Reports. Nobody imports a concrete shell module but `daemon`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from jobs.events import Event, Owner, Submitted, Usage
+from jobs.ids import ExecutionId
+from jobs.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A checked submission without its id yet. `toml` is kept by digest, outside the chain of the journal."""
+
+    event: Submitted  # job = 0; the writer fills in the id
+    toml: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One committed event with its place in the journal."""
+
+    seq: int
+    index: int  # within the entry
+    at: float
+    event: Event
+
+
+class Writer(Protocol):
+    """The only appender. Every method returns after the commit, never before."""
+
+    async def submit(self, jobs: Sequence[NewJob]) -> list[int]:
+        """Ids in order. The same (owner uid, request_id) again returns the ids given then."""
+
+    async def propose(self, job: int, make: Callable[[Record], Event | None]) -> Record:
+        """Calls `make` with the newest record inside the writer's turn; None means nothing to do.
+
+        Raises NoSuchJob, or WrongState when `advance` refuses.
+        """
+
+    async def report(self, event: Event) -> bool:
+        """A node's report: at least once. False when it was stale (a duplicate, or another execution) and dropped."""
+
+
+class Reader(Protocol):
+    """Committed state; never waits for the writer."""
+
+    async def record(self, job: int) -> Record | None: ...
+    async def records(self, *, uid: int | None = None, states: Sequence[str] = (), newest: int = 0) -> list[Record]:
+        """Oldest first; `newest` keeps only the last so many, 0 all."""
+
+    def events(self, after: int = 0, job: int | None = None, follow: bool = False) -> AsyncIterator[Stored]: ...
+    async def head(self) -> tuple[int, str]:
+        """(last sequence number, its hash in hex) of the journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecTicket:
+    """For the CLI: connect to `socket`, send `ticket`, receive the terminal's master. Valid for the peer's uid only."""
+
+    socket: str
+    ticket: str
+
+
+class Node(Protocol):
+    """This host. Every action is safe to repeat; outcomes come back as reports."""
+
+    def start(self, record: Record) -> None: ...
+    def freeze(self, record: Record) -> None: ...
+    def thaw(self, record: Record) -> None: ...
+    def stop(self, record: Record) -> None:
+        """Signal, grace, kill; thaws as needed. A stronger request replaces a weaker one."""
+
+    def reprioritise(self, record: Record) -> None:
+        """Writes CPU weight, I/O weight and network class of the record into the kernel, frozen or not."""
+
+    def usage(self, execution: ExecutionId) -> Usage | None:
+        """Live counters and the running time; None when the execution is not here."""
+
+    def running_s(self, execution: ExecutionId) -> float: ...
+    def log_path(self, execution: ExecutionId, stream: str) -> str:
+        """`stream`: "stdout" | "stderr". The file may be sparse at its start (old output dropped)."""
+
+    async def exec(
+        self, record: Record, argv: Sequence[str], *, tty: bool, env: Sequence[tuple[str, str]], peer: Owner
+    ) -> ExecTicket: ...
+    def describe(self) -> dict[str, Any]:
+        """Capabilities, topology, pools: for `jobs show --node` and doctor-like output."""
