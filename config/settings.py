@@ -27,6 +27,7 @@ class Settings:
     reserve_memory: str = "512MiB"  # kept for the host and never given to jobs
     slots: int = 4  # user + network namespace pairs made ahead
     uppers: int = 4  # writable filesystems of the default size made ahead
+    freezer: str = "auto"  # "auto": v2 wherever it is mounted | "v1" | "v2"
     freeze_deadline_s: float = 5.0  # a freeze that takes longer is undone and reported
     log_limit: str = "1GiB"  # per stream; older output is dropped
     init: str = ""  # "": catatonit, else tini-static, from PATH

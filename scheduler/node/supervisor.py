@@ -1,0 +1,110 @@
+"""This host, as the scheduler sees it (`ports.Node`): one task per execution, verbs handed to it, reports handed back.
+
+No policy here: which job, and whether, was decided before. Never imports store, journal or decide (ARCHITECTURE.md).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from anyio.abc import TaskGroup
+
+from jobs.errors import WrongState
+from jobs.events import Owner, Usage
+from jobs.ids import ExecutionId
+from jobs.record import Record, State
+from scheduler.node.execution import Execution
+from scheduler.node.prepare import Host
+from scheduler.ports import ExecTicket
+
+
+class Supervisor:
+    """`tasks` is the daemon's task group: cancelling it leaves the containers as they are."""
+
+    def __init__(self, host: Host, tasks: TaskGroup) -> None:
+        self._host, self._tasks = host, tasks
+        self._executions: dict[str, Execution] = {}
+
+    # ── verbs ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self, record: Record) -> None:
+        """A second call for an execution that is here does nothing."""
+        if str(record.execution) not in self._executions:
+            self._tasks.start_soon(self._add(record).run_fresh, name=f"execution {record.execution}")
+
+    def adopt(self, record: Record) -> None:
+        """After a restart: an execution of an earlier daemon, alive or just ended."""
+        if str(record.execution) not in self._executions:
+            self._tasks.start_soon(self._add(record).run_adopted, name=f"execution {record.execution}")
+
+    def freeze(self, record: Record) -> None:
+        self._ask("freeze", record)
+
+    def thaw(self, record: Record) -> None:
+        self._ask("thaw", record)
+
+    def stop(self, record: Record) -> None:
+        self._ask("stop", record)
+
+    def reprioritise(self, record: Record) -> None:
+        self._ask("reprioritise", record)
+
+    def _add(self, record: Record) -> Execution:
+        execution = Execution(self._host, record, self._drop)
+        self._executions[execution.id] = execution
+        return execution
+
+    def _drop(self, execution: Execution) -> None:
+        self._executions.pop(execution.id, None)
+
+    def _ask(self, verb: str, record: Record) -> None:
+        execution = self._executions.get(str(record.execution))
+        if execution is not None:  # else it has just ended, and its report is on the way
+            execution.ask(verb, record)
+
+    # ── looks ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def usage(self, execution: ExecutionId) -> Usage | None:
+        found = self._executions.get(str(execution))
+        return found.usage() if found is not None and found.group is not None else None
+
+    def running_s(self, execution: ExecutionId) -> float:
+        found = self._executions.get(str(execution))
+        return found.clock.total(time.monotonic()) if found is not None else 0.0
+
+    def log_path(self, execution: ExecutionId, stream: str) -> str:
+        return f"{self._host.settings.state_dir}/spool/{execution}/{stream}"
+
+    def describe(self) -> dict[str, Any]:
+        caps, topology = self._host.caps, self._host.topology
+        return {
+            "node": self._host.node_id,
+            "kernel": caps.kernel,
+            "boot_id": caps.boot_id,
+            "freezer": caps.freezer,
+            "controllers": {mount.controller: f"v{mount.version}" for mount in caps.controllers.values()},
+            "namespaces": sorted(caps.namespaces),
+            "features": sorted(caps.features),
+            "nodes": [
+                {"id": node.id, "cpus": list(node.cpus), "memory_bytes": node.memory_bytes} for node in topology.nodes
+            ],
+            "executions": sorted(self._executions),
+        }
+
+    async def exec(
+        self, record: Record, argv: Sequence[str], *, tty: bool, env: Sequence[tuple[str, str]], peer: Owner
+    ) -> ExecTicket:
+        """Raises WrongState for a job that does not run: nothing can start in a frozen group."""
+        execution = self._executions.get(str(record.execution))
+        if execution is None or execution.prepared is None or record.state is not State.RUNNING:
+            raise WrongState(
+                f"job {record.job} is {record.state}; exec needs a running job",
+                hint=f"resume it first: jobs resume {record.job}" if record.state is State.FROZEN else "",
+            )
+        request = execution.prepared.exec_request(list(argv), tty=tty, env=list(env))
+        launcher = await self._host.launcher()
+        ticket = await launcher.open_exec(execution.id, json.dumps(request).encode(), peer.uid)
+        return ExecTicket(self._host.settings.exec_socket, ticket)
