@@ -1,7 +1,7 @@
-"""Points at which a test ends this very process, to prove that what is left is brought together again. Launcher side.
+"""Points at which a test ends processes, to prove that what is left is brought together again. Launcher side.
 
-JOBS_FAULT=name: the process that reaches `name` gets SIGKILL. JOBS_FAULT_ALSO=file: first the pids in that file.
-Without the variable a point costs one comparison. The names: tests/e2e/test_crash.py.
+JOBS_FAULT=name, JOBS_FAULT_KILL=file: whoever reaches `name` first removes the file and sends SIGKILL to the pids in it,
+itself last if it is among them. Without the variable a point costs one comparison. Used by tests/e2e/test_crash.py.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ _CHOSEN = os.environ.get("JOBS_FAULT", "")
 
 
 def reach(name: str) -> None:
-    """Does not return when `name` is the chosen point."""
+    """Does not return when this process is among those to die at `name`."""
     if name != _CHOSEN:
         return
-    also = os.environ.get("JOBS_FAULT_ALSO", "")
-    if also:
-        with open(also) as file:
-            for pid in file.read().split():
-                os.kill(int(pid), signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        with open(os.environ["JOBS_FAULT_KILL"]) as file:
+            pids = [int(pid) for pid in file.read().split()]
+        os.unlink(os.environ["JOBS_FAULT_KILL"])
+    except FileNotFoundError:
+        return  # it has happened
+    for pid in sorted(pids, key=lambda pid: pid == os.getpid()):
+        os.kill(pid, signal.SIGKILL)
