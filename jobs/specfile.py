@@ -1,0 +1,95 @@
+"""A spec's TOML text → JobSpec. Imported by the daemon only (pydantic). DESIGN §6 step 1; docs/reference/spec.md.
+
+One pass of stages: size → lines (specfile_lines) → tomllib → --set (specfile_overrides) → models (specfile_model)
+→ rules between keys (specfile_rules) → JobSpec. Each stage gives all its problems at once, in file order.
+Blocks for milliseconds on a large spec: call it in a thread.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from jobs import specfile_build, specfile_overrides, specfile_problems, specfile_rules
+from jobs.errors import Problem, SpecError
+from jobs.events import Owner
+from jobs.spec import JobSpec
+from jobs.specfile_lines import Path, TooDeep, index_lines
+from jobs.specfile_model import Document
+from jobs.specfile_problems import Found, Origin
+
+LARGEST_BYTES = 1 << 20
+
+
+def parse(
+    text: str,
+    *,
+    file: str,
+    folder: str,
+    sets: Sequence[str] = (),
+    owner: Owner | None = None,
+    submitted_from: str | None = None,
+) -> tuple[JobSpec, ...]:
+    """The jobs that a spec describes (one, in version 1). Raises SpecError with every problem found.
+
+    `folder`: of the spec file, absolute; `submitted_from`: where the submitter stood, `folder` when absent.
+    `owner` is needed only for mount sources below `~/`.
+    """
+    lines, data = _read(text, file)
+    origin = Origin(file, lines)
+    if found := specfile_overrides.apply(data, sets, origin):
+        raise SpecError(origin.problems(found))
+    found = specfile_rules.of_keys(data)
+    try:
+        document = Document.model_validate(data)
+    except ValidationError as error:
+        found += [specfile_problems.of_pydantic(item, data) for item in error.errors(include_url=False)]
+    if found:
+        raise SpecError(origin.problems(found))
+    place = specfile_build.Place(folder, folder if submitted_from is None else submitted_from, owner)
+    spec, found = specfile_build.build(document, place)
+    if found:
+        raise SpecError(origin.problems(found))
+    return (spec,)
+
+
+def json_schema() -> dict[str, Any]:
+    """For editors; docs/reference/spec.schema.json is this."""
+    schema = Document.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "jobs spec, version 1",
+        **{key: value for key, value in schema.items() if key != "title"},
+        "oneOf": [{"required": ["command"]}, {"required": ["script"]}],
+    }
+
+
+def _read(text: str, file: str) -> tuple[dict[Path, int], dict[str, Any]]:
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > LARGEST_BYTES:
+        raise SpecError((Problem(file, 0, "", f"{size} bytes are too many for a spec; at most {LARGEST_BYTES}"),))
+    try:
+        return index_lines(text), tomllib.loads(text)
+    except TooDeep as error:
+        raise SpecError((Problem(file, error.line, "", f"not a spec: {error}"),)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError((_syntax_problem(text, file, str(error)),)) from None
+    except ValueError:  # Python refuses integers of more than 4300 digits
+        raise SpecError((Problem(file, 0, "", "not a spec: holds an integer of thousands of digits"),)) from None
+
+
+def _syntax_problem(text: str, file: str, message: str) -> Problem:
+    """tomllib says "Expected '=' after a key in a key/value pair (at line 3, column 7)" or "(at end of document)"."""
+    at = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+    what = re.sub(r" \(at [^()]*\)$", "", message)
+    what = what[:1].lower() + what[1:]
+    if at:
+        return Problem(file, int(at[1]), "", f"not TOML: {what} (column {at[2]})")
+    return Problem(file, text.rstrip("\n").count("\n") + 1, "", f"not TOML: {what} (at the end)")
+
+
+__all__ = ["Found", "json_schema", "parse"]

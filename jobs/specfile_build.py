@@ -1,0 +1,109 @@
+"""From the checked document to a JobSpec: paths become absolute, absent keys become the defaults. Daemon only."""
+
+from __future__ import annotations
+
+import posixpath
+import pwd
+from dataclasses import dataclass
+
+from jobs import spec
+from jobs.events import Owner
+from jobs.specfile_keys import mount_target
+from jobs.specfile_model import Document, Mount, Resources
+from jobs.specfile_problems import Found
+from jobs.specfile_values import Refused, show
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the spec lies, where the submitter stood, and who it is."""
+
+    folder: str
+    submitted_from: str
+    owner: Owner | None
+
+
+def build(document: Document, place: Place) -> tuple[spec.JobSpec, list[Found]]:
+    """The spec, and what is wrong with it in this place."""
+    found = _of_submit_dir(document, place)
+    mounts = []
+    for position, mount in enumerate(document.mounts):
+        try:
+            mounts.append(spec.Mount(_source(mount, place), mount.target, mount.mode))
+        except Refused as error:
+            found.append(Found(("mounts", position, "source"), error.message, error.hint))
+    return _spec(document, place, tuple(mounts)), found
+
+
+def _spec(document: Document, place: Place, mounts: tuple[spec.Mount, ...]) -> spec.JobSpec:
+    network = document.network
+    return spec.JobSpec(
+        name=document.name,
+        command=document.command or (),
+        script=document.script or "",
+        workdir=document.workdir or "",
+        run_as=document.run_as,
+        submit_dir=document.submit_dir,
+        priority=document.priority,
+        time_limit_s=document.time_limit or 0.0,
+        on_lost=document.on_lost,
+        stop=spec.Stop(document.stop.signal, document.stop.grace),
+        env=tuple(document.env.items()),
+        image=spec.Image(document.image.source, document.image.writable),
+        resources=_resources(document.resources),
+        numa=document.placement.numa,
+        network=spec.Network(network.mode, network.priority_class, network.publish, network.rate or 0),
+        mounts=mounts,
+        submitted_from=place.submitted_from,
+        version=document.version,
+    )
+
+
+def _resources(given: Resources) -> spec.Resources:
+    io = given.io
+    return spec.Resources(
+        cpus=given.cpus,
+        memory_bytes=given.memory,
+        swap_bytes=given.swap,
+        pids=given.pids,
+        cpu_weight=given.cpu_weight,
+        io=spec.Io(io.weight, io.read or spec.UNLIMITED, io.write or spec.UNLIMITED),
+        hugepages=given.hugepages,
+        devices=given.devices,
+    )
+
+
+def _source(mount: Mount, place: Place) -> str:
+    """Absolute. ".." stays: where it leads is the kernel's word, asked with the submitter's rights."""
+    source = mount.source
+    if source == "~" or source.startswith("~/"):
+        source = _home(place.owner) + source[1:]
+    elif source.startswith("~"):
+        raise Refused(f"{show(source)} is not possible; ~name is not known here", hint="write the path itself")
+    return posixpath.join(place.folder, source)
+
+
+def _home(owner: Owner | None) -> str:
+    try:
+        if owner is not None:
+            return pwd.getpwuid(owner.uid).pw_dir
+    except KeyError:
+        pass
+    raise Refused("'~' is not possible; the submitter has no home that this host knows", hint="write the path itself")
+
+
+def _of_submit_dir(document: Document, place: Place) -> list[Found]:
+    """The folder of submission is a mount like any other, at its own path."""
+    if document.submit_dir == "none":
+        return []
+    try:
+        bound = mount_target(place.submitted_from)
+    except Refused as error:
+        return [Found(("submit_dir",), error.message, "submit from another folder")]
+    return [
+        Found(
+            ("mounts", position, "target"), f"{show(bound)} is already the folder of submission", "drop one of the two"
+        )
+        for position, mount in enumerate(document.mounts)
+        if mount.target == bound
+    ]

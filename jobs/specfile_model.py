@@ -1,0 +1,242 @@
+"""The tables of a spec as pydantic models: which key exists, what it may hold, its default as one writes it in TOML.
+
+The JSON Schema and docs/reference/spec.md are made of these models, so each field has a description. Daemon only.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
+
+from jobs import spec
+from jobs import specfile_keys as keys
+from jobs import specfile_values as values
+from jobs.priority_class import PriorityClass
+
+_STRING: dict[str, Any] = {"type": "string"}
+_SIZE: dict[str, Any] = {
+    "type": ["string", "integer"],
+    "pattern": r"^[0-9]+(\.[0-9]+)?\s*([KMGT]i?B?|B)?$",
+    "minimum": 0,
+}
+_DURATION: dict[str, Any] = {
+    "type": ["string", "number"], "pattern": r"^([0-9]+(\.[0-9]+)?\s*(ms|min|[smhdw])?\s*)+$", "minimum": 0,
+}  # fmt: skip
+_BYTE_RATE: dict[str, Any] = {**_SIZE, "pattern": r"^[0-9]+(\.[0-9]+)?\s*([KMGT]i?B?|B)?(/s)?$"}
+_BIT_RATE: dict[str, Any] = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*[kmgt]?bit$"}
+_PATH: dict[str, Any] = {"type": "string", "pattern": "^/"}
+_PROGRAM_MIN = 1 << 20
+_EXT4_MIN = 8 << 20
+
+
+def _default(written: object, description: str) -> Any:
+    """A default as one would write it in TOML; validate_default gives it its unit."""
+    return Field(written, description=description)
+
+
+def _words(*words: str) -> dict[str, Any]:
+    return {"type": "string", "enum": list(words)}
+
+
+def _integer(low: int, high: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": low, "maximum": high}
+
+
+def _no_two_ports(given: tuple[spec.Publish, ...]) -> tuple[spec.Publish, ...]:
+    values.unique([f"{item.host_port}/{item.protocol}" for item in given], "port of the host")
+    return given
+
+
+def _no_two_targets(given: tuple[Mount, ...]) -> tuple[Mount, ...]:
+    try:
+        values.unique([item.target for item in given], "target")
+    except values.Refused as error:
+        raise values.Refused(error.message, below=(*error.below, "target")) from None
+    return given
+
+
+def _no_two_devices(given: tuple[str, ...]) -> tuple[str, ...]:
+    values.unique(given, "device")
+    return given
+
+
+Weight = Annotated[int, PlainValidator(values.whole(1, 10000)), WithJsonSchema(_integer(1, 10000))]
+ByteRate = Annotated[int, PlainValidator(values.byte_rate), WithJsonSchema(_BYTE_RATE)]
+Device = Annotated[str, PlainValidator(keys.device), WithJsonSchema({"type": "string", "pattern": "^/dev/"})]
+Port = Annotated[
+    spec.Publish,
+    PlainValidator(keys.publish),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,5}:[0-9]{1,5}(/(tcp|udp))?$"}),
+]
+EnvName = Annotated[str, PlainValidator(keys.env_name), WithJsonSchema(_STRING)]
+EnvValue = Annotated[str, PlainValidator(keys.env_value), WithJsonSchema(_STRING)]
+
+
+class Table(BaseModel):
+    """Unknown keys are errors; defaults go through the same checks as given values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Stop(Table):
+    signal: Annotated[str, PlainValidator(keys.stop_signal), WithJsonSchema(_STRING)] = Field(
+        "TERM", description="First signal of `jobs cancel`, of the time limit and of a shutdown; with or without SIG."
+    )
+    grace: Annotated[float, PlainValidator(values.duration), WithJsonSchema(_DURATION)] = _default(
+        "30s", "Time between that signal and SIGKILL."
+    )
+
+
+class Image(Table):
+    source: Annotated[str, PlainValidator(keys.image_source), WithJsonSchema(_STRING)] = Field(
+        "host",
+        description='Root filesystem: "host" (the host\'s root, read-only under an overlay), "dir:/path", or the name '
+        "of an image from `jobs image import`.",
+    )
+    writable: Annotated[
+        int,
+        PlainValidator(values.size(_EXT4_MIN, "a filesystem of its own holds it", zero=True)),
+        WithJsonSchema(_SIZE),
+    ] = _default("2GiB", "Most that the job may write into its root; 0: a read-only root.")
+
+
+class Io(Table):
+    weight: Weight = Field(100, description="Share of disk time against other jobs.")
+    read: ByteRate | None = Field(None, description="Most bytes read from disks in a second; absent: no limit.")
+    write: ByteRate | None = Field(None, description="Most bytes written to disks in a second; absent: no limit.")
+
+
+class Resources(Table):
+    cpus: Annotated[
+        float,
+        PlainValidator(keys.cpus),
+        WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": keys.MOST_CPUS, "multipleOf": 0.01}),
+    ] = Field(1, description="A whole number pins that many CPUs to the job alone; a fraction shares CPUs.")
+    memory: Annotated[
+        int, PlainValidator(values.size(_PROGRAM_MIN, "no program starts in less")), WithJsonSchema(_SIZE)
+    ] = _default("1GiB", "Most memory; what goes beyond ends the job as out_of_memory.")
+    swap: Annotated[int, PlainValidator(values.size(0, "")), WithJsonSchema(_SIZE)] = _default(
+        "0", "Swap space on top of the memory."
+    )
+    pids: Annotated[
+        int, PlainValidator(values.whole(1, keys.MOST_PIDS)), WithJsonSchema(_integer(1, keys.MOST_PIDS))
+    ] = Field(4096, description="Most processes and threads.")
+    cpu_weight: Weight = Field(100, description="Share of CPU time against other jobs on the same CPUs.")
+    io: Io = Field(default_factory=lambda: Io.model_validate({}), description="Shares and limits of disk traffic.")
+    hugepages: Annotated[
+        tuple[tuple[int, int], ...],
+        PlainValidator(keys.hugepages),
+        WithJsonSchema({"type": "object", "additionalProperties": _integer(0, 1 << 30)}),
+    ] = _default({}, 'Huge pages by size, for example { "2MiB" = 64 }.')
+    devices: Annotated[tuple[Device, ...], AfterValidator(_no_two_devices)] = Field(
+        (), description="Device nodes of the host that the job may open, for example /dev/fuse."
+    )
+
+
+class Placement(Table):
+    numa: Annotated[
+        Literal["local", "spread", "any"] | tuple[int, ...],
+        PlainValidator(keys.numa),
+        WithJsonSchema(
+            {"anyOf": [_words("local", "spread", "any"), {"type": "array", "items": _integer(0, 1023), "minItems": 1}]}
+        ),
+    ] = Field(
+        "local", description="Memory nodes: as few as possible (local), as many as possible (spread), any, or a list."
+    )
+
+
+class Network(Table):
+    mode: Annotated[
+        Literal["bridge", "host", "none"],
+        PlainValidator(values.choice("bridge", "host", "none")),
+        WithJsonSchema(_words("bridge", "host", "none")),
+    ] = Field("bridge", description="An address of its own behind the bridge, the host's network, or loopback only.")
+    priority_class: Annotated[
+        PriorityClass,
+        BeforeValidator(values.choice(*PriorityClass)),
+        WithJsonSchema(_words(*PriorityClass)),
+    ] = _default("normal", "Which packets go first where the uplink is full.")
+    publish: Annotated[tuple[Port, ...], AfterValidator(_no_two_ports)] = Field(
+        (), description='Ports of the host that lead to the job: "HOST:JOB/tcp" or "/udp". Needs mode = "bridge".'
+    )
+    rate: Annotated[int, PlainValidator(values.bit_rate), WithJsonSchema(_BIT_RATE)] | None = Field(
+        None, description='Most bits a second, for example "100mbit"; absent: no limit. Needs mode = "bridge".'
+    )
+
+
+class Mount(Table):
+    source: Annotated[str, PlainValidator(keys.mount_source), WithJsonSchema(_STRING)] = Field(
+        description="Folder or file of the host; relative to the spec's folder; ~/ is the submitter's home."
+    )
+    target: Annotated[str, PlainValidator(keys.mount_target), WithJsonSchema(_PATH)] = Field(
+        description="Where the job sees it: an absolute path outside /proc, /sys and /dev."
+    )
+    mode: Annotated[
+        Literal["ro", "rw"], PlainValidator(values.choice("ro", "rw")), WithJsonSchema(_words("ro", "rw"))
+    ] = Field("ro", description="Read-only, or writable with the submitter's own rights.")
+
+
+class Document(Table):
+    """A whole spec. Exactly one of command and script is given (specfile_rules)."""
+
+    version: Annotated[
+        int,
+        PlainValidator(values.whole(spec.SPEC_VERSION, spec.SPEC_VERSION)),
+        WithJsonSchema({"const": spec.SPEC_VERSION}),
+    ] = Field(spec.SPEC_VERSION, description="Version of this format.")
+    name: Annotated[
+        str, PlainValidator(keys.name), WithJsonSchema({"type": "string", "pattern": f"^{keys.NAME.pattern}$"})
+    ] = Field(description="Name of the job, and its host name on the bridge.")
+    command: (
+        Annotated[
+            tuple[str, ...],
+            PlainValidator(keys.command),
+            WithJsonSchema({"type": "array", "items": _STRING, "minItems": 1}),
+        ]
+        | None
+    ) = Field(None, description="The program and its arguments; no shell reads them.")
+    script: Annotated[str, PlainValidator(keys.script), WithJsonSchema(_STRING)] | None = Field(
+        None, description="The text of a program instead of a command; without a first line #!… it is for /bin/sh."
+    )
+    workdir: Annotated[str, PlainValidator(keys.workdir), WithJsonSchema(_PATH)] | None = Field(
+        None, description="Working directory inside the job; absent: the folder of submission when bound, else /."
+    )
+    run_as: Annotated[
+        str,
+        PlainValidator(keys.run_as),
+        WithJsonSchema({"type": ["string", "integer"], "pattern": "^(me|root|[0-9]+)$"}),
+    ] = Field(
+        "me",
+        description='"me": the submitter\'s own uid and gids inside the job; "root": root of the job\'s own namespace '
+        "only; or a uid.",
+    )
+    submit_dir: Annotated[
+        Literal["none", "ro", "rw"],
+        PlainValidator(values.choice("none", "ro", "rw")),
+        WithJsonSchema(_words("none", "ro", "rw")),
+    ] = Field("none", description="Binds the folder of submission at the same path, read-only or writable.")
+    priority: Annotated[int, PlainValidator(values.whole(0, 100)), WithJsonSchema(_integer(0, 100))] = Field(
+        50, description="Urgency; higher starts first."
+    )
+    time_limit: Annotated[float, PlainValidator(values.duration), WithJsonSchema(_DURATION)] | None = Field(
+        None, description="Most running time; frozen time does not count; absent: no limit."
+    )
+    on_lost: Annotated[
+        Literal["fail", "requeue"],
+        PlainValidator(values.choice("fail", "requeue")),
+        WithJsonSchema(_words("fail", "requeue")),
+    ] = Field(
+        "fail", description="What happens when nobody knows how the job ended (power failure): fail, or run again."
+    )
+    stop: Stop = Field(default_factory=lambda: Stop.model_validate({}), description="How the job is ended.")
+    env: dict[EnvName, EnvValue] = Field({}, description="Environment variables.")
+    image: Image = Field(default_factory=lambda: Image.model_validate({}), description="The root filesystem.")
+    resources: Resources = Field(
+        default_factory=lambda: Resources.model_validate({}), description="What the job gets, and its limits."
+    )
+    placement: Placement = Field(default_factory=lambda: Placement.model_validate({}), description="Where it runs.")
+    network: Network = Field(default_factory=lambda: Network.model_validate({}), description="Its network.")
+    mounts: Annotated[tuple[Mount, ...], AfterValidator(_no_two_targets)] = Field(
+        (), description="Folders and files of the host inside the job."
+    )

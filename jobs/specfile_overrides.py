@@ -1,0 +1,74 @@
+"""`--set resources.cpus=4`: one value of a spec replaced at submission, before anything is checked. Daemon only.
+
+KEY is a TOML key (dots, quotes; a number for an element of a list). VALUE is a TOML value, or else taken as a string.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from typing import Any
+
+from jobs.specfile_lines import Path, TooDeep, read_key
+from jobs.specfile_problems import Found, Origin
+from jobs.specfile_values import show, type_name
+
+
+def apply(data: dict[str, Any], sets: Sequence[str], origin: Origin) -> list[Found]:
+    """Changes `data`; notes in `origin` what came from which --set. What could not be set is returned."""
+    found = []
+    for order, given in enumerate(sets, start=1):
+        try:
+            path, value = read(given)
+        except ValueError as error:
+            origin.overridden[given,] = order
+            found.append(Found((given,), str(error), "for example: --set resources.cpus=4"))
+            continue
+        origin.overridden[path] = order
+        if problem := _put(data, path, value):
+            found.append(Found(path, problem))
+    return found
+
+
+def read(given: str) -> tuple[Path, Any]:
+    """`resources.cpus=4` → (("resources", "cpus"), 4). Raises ValueError."""
+    try:
+        key, raw = read_key(given)
+    except TooDeep as error:
+        raise ValueError(str(error)) from None
+    except ValueError:
+        raise ValueError("is not key=value") from None
+    path = tuple(int(part) if str(part).isascii() and str(part).isdigit() and place else part
+                 for place, part in enumerate(key))  # fmt: skip
+    return path, _value(path, raw.strip())
+
+
+def _value(path: Path, raw: str) -> Any:
+    """Environment variables are strings whatever they look like."""
+    try:
+        parsed = tomllib.loads(f"value = {raw}")
+    except (ValueError, RecursionError):
+        return raw
+    if list(parsed) != ["value"] or (path[0] == "env" and not isinstance(parsed["value"], str)):
+        return raw
+    return parsed["value"]
+
+
+def _put(data: dict[str, Any], path: Path, value: Any) -> str:
+    """Why it could not be put there, or nothing."""
+    inner: Any = data
+    for part in path[:-1]:
+        if problem := _no_place(inner, part):
+            return problem
+        inner = inner[part] if isinstance(inner, list) else inner.setdefault(str(part), {})
+    if problem := _no_place(inner, path[-1]):
+        return problem
+    inner[path[-1] if isinstance(inner, list) else str(path[-1])] = value
+    return ""
+
+
+def _no_place(inner: object, part: str | int) -> str:
+    if isinstance(inner, list):
+        inside = isinstance(part, int) and part < len(inner)
+        return "" if inside else f"{show(part)} is not an element; the list has {len(inner)}, numbered from 0"
+    return "" if isinstance(inner, dict) else f"{show(part)} is not possible below {type_name(inner)}; needs a table"
