@@ -1,0 +1,201 @@
+"""The daemon's API as methods: a verb here is a route there. Blocking; imports nothing heavy (measured by a test).
+
+A call that may be repeated is repeated when the daemon restarts meanwhile: up to `patience_s` seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+from jobs import errors, protocol
+from jobs.unix_http import Connection, HungUp, Response
+
+T = TypeVar("T")
+
+
+class Refused(errors.JobsError):
+    """The daemon's answer to a request that it did not carry out; `code` is one of the tree's in jobs.errors."""
+
+    def __init__(self, code: str, message: str, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        kind = _by_code(errors.JobsError, code) or errors.JobsError
+        self.code, self.exit_code = code, kind.exit_code
+
+
+class Client:
+    """`patience_s`: how long to wait for a daemon that was there and went away. `on_wait` is called once per wait."""
+
+    def __init__(self, path: str, *, patience_s: float = 0.0, on_wait: Callable[[], None] = lambda: None) -> None:
+        self.path, self.patience_s, self.on_wait = path, patience_s, on_wait
+        self._connection: Connection | None = None
+        self._met = False  # an answer came once; before that a missing daemon is reported at once
+
+    # --- verbs ------------------------------------------------------------------------------------------------------
+
+    def submit(self, specs: Sequence[protocol.SpecText], *, hold: bool = False) -> protocol.Accepted:
+        request = protocol.Submit(tuple(specs), os.urandom(16).hex(), hold)
+        # Repeated when the answer got lost: the request id makes it one submission.
+        return protocol.decode(protocol.Accepted, self._patiently(lambda: self.call("POST", "/v1/jobs", request)))
+
+    def check(self, specs: Sequence[protocol.SpecText]) -> protocol.Checked:
+        return protocol.decode(protocol.Checked, self.call("POST", "/v1/check", protocol.Check(tuple(specs))))
+
+    def jobs(self, **filters: Any) -> protocol.JobList:
+        """`state`, `id` (sequences), `newest`, `everyone`."""
+        query = urlencode({key: value for key, value in filters.items() if value}, doseq=True)
+        return protocol.decode_jobs(self._patiently(lambda: self.call("GET", f"/v1/jobs?{query}")))
+
+    def job(self, job: str | int) -> protocol.Job:
+        return self._job(lambda: self.call("GET", f"/v1/jobs/{_part(job)}"))
+
+    def wait(self, job: str | int, until: protocol.Until = "final", timeout_s: float = 30.0) -> protocol.Job:
+        """The job when it is there, or as it is after `timeout_s`."""
+        target = f"/v1/jobs/{_part(job)}/wait?until={until}&timeout_s={timeout_s:.3f}"
+        return self._job(lambda: self.call("GET", target, timeout_s=timeout_s + 30))
+
+    def cancel(self, job: str | int, request: protocol.Cancel) -> protocol.Job:
+        return self._steer(job, "cancel", request)
+
+    def pause(self, job: str | int, request: protocol.Pause) -> protocol.Job:
+        return self._steer(job, "pause", request)
+
+    def resume(self, job: str | int) -> protocol.Job:
+        return self._steer(job, "resume")
+
+    def hold(self, job: str | int) -> protocol.Job:
+        return self._steer(job, "hold")
+
+    def release(self, job: str | int) -> protocol.Job:
+        return self._steer(job, "release")
+
+    def priority(self, job: str | int, request: protocol.Priority) -> protocol.Job:
+        return self._steer(job, "priority", request)
+
+    def exec(self, job: str | int, request: protocol.Exec) -> protocol.Ticket:
+        return protocol.decode(protocol.Ticket, self.call("POST", f"/v1/jobs/{_part(job)}/exec", request))
+
+    def logs(
+        self, job: str | int, stream: protocol.Stream, *, start: int = 0, tail: int = 0, follow: bool = False
+    ) -> tuple[int, Iterator[bytes]]:
+        """(offset of the first byte, the bytes). More than `start` when older output was dropped."""
+        query = urlencode({"from": start, "tail": tail, "follow": str(follow).lower()})
+        response = self._stream(f"/v1/jobs/{_part(job)}/logs/{stream}?{query}", follow)
+        return int(response.headers.get("x-log-from", start)), response.chunks
+
+    def events(self, *, after: int = 0, job: int | None = None, follow: bool = False) -> Iterator[bytes]:
+        """JSON lines, in pieces as they come."""
+        query = urlencode({"after": after, "follow": str(follow).lower(), **({} if job is None else {"job": job})})
+        return self._stream(f"/v1/events?{query}", follow).chunks
+
+    def head(self) -> protocol.Head:
+        return protocol.decode(protocol.Head, self.call("GET", "/v1/head"))
+
+    def host(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.call("GET", "/v1/host")
+        return found
+
+    def images(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.call("GET", "/v1/images")
+        return found
+
+    def import_image(self, request: protocol.ImportImage) -> dict[str, Any]:
+        found: dict[str, Any] = self.call("POST", "/v1/images", request, timeout_s=None)
+        return found
+
+    def remove_image(self, name: str) -> None:
+        self.call("DELETE", f"/v1/images/{_part(name)}")
+
+    # --- one request ------------------------------------------------------------------------------------------------
+
+    def call(self, method: str, target: str, request: Any = None, *, timeout_s: float | None = 60.0) -> Any:
+        """The parsed JSON of a 2xx answer. Raises what the daemon answered, or Unavailable."""
+        body = b"" if request is None else json.dumps(asdict(request)).encode()
+        data = self._send(method, target, body, timeout_s=timeout_s).read()
+        return json.loads(data) if data else None
+
+    def close(self) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def _send(self, method: str, target: str, body: bytes = b"", *, timeout_s: float | None) -> Response:
+        try:
+            response = self._try(method, target, body, timeout_s)
+        except BaseException:  # an interrupt too: half an answer must not be taken for the next one's start
+            self.close()
+            raise
+        self._met = True
+        if response.status >= 400:
+            data = response.read()
+            self.close()
+            raise _error(response.status, data)
+        return response
+
+    def _stream(self, target: str, follow: bool) -> Response:
+        """On a connection of its own from now on: other calls may be made while it is read, or it is left half read."""
+        response = self._send("GET", target, timeout_s=None if follow else 60)
+        self._connection = None
+        return response
+
+    def _try(self, method: str, target: str, body: bytes, timeout_s: float | None) -> Response:
+        connection = self._connection = self._connection or Connection(self.path)
+        try:
+            return connection.request(method, target, body, timeout_s=timeout_s)
+        except HungUp as error:
+            if error.answered or not connection.used > 1:
+                raise
+        # An idle connection that the daemon had closed: the request was not read.
+        self.close()
+        self._connection = Connection(self.path)
+        return self._connection.request(method, target, body, timeout_s=timeout_s)
+
+    def _patiently(self, attempt: Callable[[], T]) -> T:
+        deadline, pause_s = time.monotonic() + self.patience_s, 0.1
+        told = False
+        while True:
+            try:
+                return attempt()
+            except errors.Unavailable:
+                self.close()
+                if not self._met or time.monotonic() + pause_s > deadline:
+                    raise
+                if not told:
+                    self.on_wait()
+                    told = True
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 1.0)
+
+    def _steer(self, job: str | int, verb: str, request: Any = None) -> protocol.Job:
+        return protocol.decode(protocol.Job, self.call("POST", f"/v1/jobs/{_part(job)}/{verb}", request))
+
+    def _job(self, attempt: Callable[[], Any]) -> protocol.Job:
+        return protocol.decode(protocol.Job, self._patiently(attempt))
+
+
+def _part(text: str | int) -> str:
+    """One part of a path, whatever the user typed."""
+    return quote(str(text), safe="") or "%00"
+
+
+def _error(status: int, data: bytes) -> errors.JobsError:
+    try:
+        failure = json.loads(data)
+        problems = tuple(errors.Problem(**problem) for problem in failure["problems"])
+        if failure["code"] == errors.SpecError.code:
+            return errors.SpecError(problems)
+        return Refused(failure["code"], failure["message"], failure["hint"])
+    except (ValueError, KeyError, TypeError):
+        return errors.JobsError(f"the daemon answered {status} and nothing that can be understood",
+                                hint="are jobs and jobsd of the same version?")  # fmt: skip
+
+
+def _by_code(kind: type[errors.JobsError], code: str) -> type[errors.JobsError] | None:
+    if kind.code == code:
+        return kind
+    return next((found for below in kind.__subclasses__() if (found := _by_code(below, code))), None)

@@ -1,0 +1,320 @@
+"""What the CLI and the daemon say to each other over HTTP, as standard-library dataclasses. Pure.
+
+The daemon hands them to FastAPI, which validates types; `__post_init__` checks what a type can't say (ValueError).
+Replies may grow: `decode` ignores keys it does not know. Requests may not: an unknown key is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, TypeVar
+
+MOST_SPEC_BYTES = 1 << 20
+MOST_BODY_BYTES = 16 << 20
+MOST_SPECS = 1000  # files of one submission
+MOST_WAIT_S = 60.0  # of one long poll; a client asks again
+MOST_GRACE_S = 86400.0
+SIGNALS = (
+    "HUP", "INT", "QUIT", "ABRT", "KILL", "USR1", "USR2", "ALRM", "TERM", "CONT", "STOP", "TSTP", "WINCH",
+)  # fmt: skip
+
+Until = Literal["final", "frozen", "running"]
+Stream = Literal["stdout", "stderr"]
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_FORBID = {"extra": "forbid"}  # read by pydantic; a typing.TypedDict there, so nothing is imported here
+
+
+def plain_text(name: str, text: str, *, most: int = 4096) -> None:
+    """A path or a name: no control characters, not too long. Raises ValueError."""
+    if len(text) > most:
+        raise ValueError(f"{name} is longer than {most} characters")
+    if any(ord(char) < 32 or ord(char) == 127 for char in text):
+        raise ValueError(f"{name} holds a control character")
+
+
+def absolute_path(name: str, path: str) -> None:
+    """Absolute and already resolved textually: no `..`, no `//`. Raises ValueError."""
+    plain_text(name, path)
+    parts = path.split("/")
+    if not path.startswith("/") or (path != "/" and any(part in ("", ".", "..") for part in parts[1:])):
+        raise ValueError(f"{name} is not an absolute path without '.' and '..': {path!r}")
+
+
+def image_name(name: str) -> None:
+    """Raises ValueError."""
+    if not _IMAGE.fullmatch(name):
+        raise ValueError(f"not a name of an image: {name!r}; letters, digits and '._-', at most 128")
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SpecText:
+    """One TOML text. `file` is its name as typed, for messages; `folder` holds the file, and relative sources start
+    there; `submitted_from` is where the user stood. Both are absolute.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    toml: str
+    file: str
+    folder: str
+    submitted_from: str
+    sets: tuple[str, ...] = ()  # "key.path=value", later ones win
+
+    def __post_init__(self) -> None:
+        plain_text("file", self.file)
+        absolute_path("folder", self.folder)
+        absolute_path("submitted_from", self.submitted_from)
+        if len(self.toml.encode()) > MOST_SPEC_BYTES:
+            raise ValueError(f"{self.file}: larger than 1 MiB")
+        if "\0" in self.toml or any("\0" in item for item in self.sets):
+            raise ValueError(f"{self.file}: holds a NUL byte")
+        if len(self.sets) > 256:
+            raise ValueError("more than 256 --set overrides")
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """All or nothing. The same `request_id` of the same user again is the same submission, so it can be repeated."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    specs: tuple[SpecText, ...]
+    request_id: str
+    hold: bool = False
+
+    def __post_init__(self) -> None:
+        _some_specs(self.specs)
+        if not _REQUEST_ID.fullmatch(self.request_id):
+            raise ValueError("request_id: 1 to 64 letters, digits and '_.-'")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    specs: tuple[SpecText, ...]
+
+    def __post_init__(self) -> None:
+        _some_specs(self.specs)
+
+
+def _some_specs(specs: tuple[SpecText, ...]) -> None:
+    if not 1 <= len(specs) <= MOST_SPECS:
+        raise ValueError(f"from 1 to {MOST_SPECS} specs at once, not {len(specs)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """What is None is taken from the spec's `stop`. `signal` without SIG."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    signal: str | None = None
+    grace_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.signal is not None and self.signal not in SIGNALS:
+            raise ValueError(f"no signal {self.signal!r}; one of {', '.join(SIGNALS)}")
+        if self.grace_s is not None and not 0 <= self.grace_s <= MOST_GRACE_S:
+            raise ValueError("grace_s: from 0 to 86400 seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    keep_cpus: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Priority:
+    """A field that is None stays as it is."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    urgency: int | None = None
+    cpu_weight: int | None = None
+    io_weight: int | None = None
+    network_class: str | None = None
+
+    def __post_init__(self) -> None:
+        _within("urgency", self.urgency, 0, 100)
+        _within("cpu_weight", self.cpu_weight, 1, 10000)
+        _within("io_weight", self.io_weight, 1, 10000)
+        if self.network_class not in (None, "background", "normal", "high", "realtime"):
+            raise ValueError(f"no network class {self.network_class!r}; one of background, normal, high, realtime")
+        if (self.urgency, self.cpu_weight, self.io_weight, self.network_class) == (None, None, None, None):
+            raise ValueError("nothing to change; give an urgency, a weight or a network class")
+
+
+def _within(name: str, value: int | None, low: int, high: int) -> None:
+    if value is not None and not low <= value <= high:
+        raise ValueError(f"{name}: from {low} to {high}, not {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    """A program to run in the namespaces of a running job."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    argv: tuple[str, ...]
+    tty: bool = False
+    env: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        words = [*self.argv, *(word for pair in self.env for word in pair)]
+        if not self.argv or not self.argv[0]:
+            raise ValueError("argv: no program given")
+        if len(words) > 4096 or sum(len(word) for word in words) > 128 << 10:
+            raise ValueError("argv and env: at most 4096 words and 128 KiB")
+        if any("\0" in word for word in words):
+            raise ValueError("argv and env: a NUL byte")
+        if any(not name or "=" in name for name, _ in self.env):
+            raise ValueError("env: a name is empty or holds '='")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportImage:
+    """`source` is opened by the daemon with the rights of who asks."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    name: str
+    source: str
+    kind: Literal["auto", "dir", "tar"] = "auto"
+
+    def __post_init__(self) -> None:
+        image_name(self.name)
+        absolute_path("source", self.source)
+
+
+# --- replies --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Ids in the order of the specs given."""
+
+    jobs: tuple[int, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The specs as they were understood, every unit resolved."""
+
+    specs: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job now. Times `…_at` are wall clock; `ran_s` does not count frozen time. `spec` is None in lists."""
+
+    job: int
+    name: str
+    state: str
+    owner: str
+    uid: int
+    urgency: int
+    cpu_weight: int
+    io_weight: int
+    network_class: str
+    cpus_wanted: float
+    memory_limit_bytes: int
+    submitted_at: float
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    frozen_at: float = 0.0
+    ran_s: float = 0.0
+    final: bool = False
+    exit_status: int | None = None
+    reason: str = ""
+    waits_for: tuple[str, ...] = ()  # why it does not run now
+    holds: tuple[str, ...] = ()  # who wants it paused: "owner", "operator"
+    cancelling: str = ""  # the signal asked for
+    attempt: int = 0
+    execution: str = ""
+    cpus: tuple[int, ...] = ()
+    mems: tuple[int, ...] = ()
+    exclusive: bool = False
+    node_id: str = ""
+    address: str = ""
+    freezer: str = ""
+    freezes: int = 0
+    resident_bytes: int = 0
+    usage: dict[str, float] = field(default_factory=dict)  # jobs.events.Usage
+    cleaned: bool = False
+    leftovers: tuple[str, ...] = ()
+    version: int = 0
+    spec: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobList:
+    """Oldest first. `left_out` says how many older ones were not sent."""
+
+    jobs: tuple[Job, ...]
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """For `exec`: connect to `socket`, send `ticket`. Good once, and for the same user only."""
+
+    socket: str
+    ticket: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Last sequence number of the journal and its hash."""
+
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    file: str = ""
+    line: int = 0
+    key: str = ""
+    message: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Body of every reply that is not 2xx. `code` is one of jobs.errors."""
+
+    code: str
+    message: str
+    hint: str = ""
+    problems: tuple[Problem, ...] = ()
+
+
+T = TypeVar("T")
+
+
+def decode(cls: type[T], data: dict[str, Any]) -> T:
+    """A flat reply from parsed JSON: unknown keys are left out, lists become tuples."""
+    known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
+    tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    return cls(**{key: value for key, value in tuples.items() if key in known})
+
+
+def decode_jobs(data: dict[str, Any]) -> JobList:
+    return JobList(tuple(decode(Job, item) for item in data["jobs"]), data.get("left_out", 0))
+
+
+def exit_code(job: Job) -> int:
+    """Of `wait`, `run` and `--follow`: the job's own status; 130 cancelled before it ran; 3 not started, or lost."""
+    if job.exit_status is not None:
+        return job.exit_status
+    return 130 if job.state == "cancelled" else 3
+
+
+def reached(state: str, final: bool, holds: bool, until: Until) -> bool:
+    """Whether a job that is waited for is there, or can't get there any more."""
+    if final:
+        return True
+    if until == "frozen":  # a waiting job that is paused is held; without holds the freeze failed and was undone
+        return state in ("frozen", "held") or not holds
+    return until == "running" and state == "running" and not holds

@@ -1,0 +1,20 @@
+"""Puts the API together."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from scheduler.api import replies
+from scheduler.api.bodies import BoundedBodies
+from scheduler.api.parts import Parts
+from scheduler.api.routes import following, images, looking, steering, submission
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """Needs the server of `scheduler.api.server`, which says who the peer is."""
+    app = FastAPI(title="jobs", version="1", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    app.add_middleware(BoundedBodies)
+    replies.add_handlers(app)
+    for group in (submission, looking, steering, following, images):
+        app.include_router(group.router(parts))
+    return app

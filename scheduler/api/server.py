@@ -1,0 +1,70 @@
+"""uvicorn on an already bound Unix socket, as one task of the daemon: no signal handlers, no process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import uvicorn
+from anyio.abc import TaskStatus
+
+from jobs.errors import HostError
+from scheduler.api.peer import PeerProtocol
+
+SHUTDOWN_S = 1  # for answers under way; streams and long polls are cut
+
+
+def bind(path: str) -> socket.socket:
+    """Listens on `path`, for every user. Raises HostError when a daemon answers there already."""
+    probe = socket.socket(socket.AF_UNIX)
+    with probe:
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            pass
+        else:
+            raise HostError(f"another jobsd answers on {path}", hint="stop it, or set JOBS_RUN_DIR to another folder")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(path)
+    os.chmod(path, 0o666)  # noqa: S103 - who may do what is decided by the peer's identity, not by the file's mode
+    sock.listen(1024)
+    sock.setblocking(False)
+    return sock
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:  # signals are the daemon's
+        yield
+
+
+async def serve(app: Any, sock: socket.socket, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    """Until cancelled. `task_status.started()` when requests are answered."""
+    config = uvicorn.Config(
+        app,
+        http=PeerProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        date_header=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+    server = _Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=[sock])
+    task_status.started()
+    try:
+        await server.main_loop()
+    finally:
+        with anyio.move_on_after(SHUTDOWN_S + 1, shield=True):
+            await server.shutdown(sockets=[sock])

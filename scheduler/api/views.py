@@ -1,0 +1,62 @@
+"""A record as the API shows it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from jobs.events import Usage
+from jobs.protocol import Job
+from jobs.record import Record
+from jobs.spec import to_json
+
+
+def view(
+    record: Record,
+    *,
+    usage: Usage | None = None,
+    ran_s: float | None = None,
+    waits_for: Sequence[str] = (),
+    whole: bool = False,
+) -> Job:
+    """`usage` and `ran_s`: the node's live figures, where it has any. `whole`: with the spec."""
+    spec, place = record.spec, record.placement
+    return Job(
+        job=record.job,
+        name=spec.name,
+        state=str(record.state),
+        final=record.state.final,
+        owner=record.owner.name or str(record.owner.uid),
+        uid=record.owner.uid,
+        urgency=record.urgency,
+        cpu_weight=record.cpu_weight,
+        io_weight=record.io_weight,
+        network_class=record.network_class,
+        cpus_wanted=spec.resources.cpus,
+        memory_limit_bytes=spec.resources.memory_bytes,
+        submitted_at=record.submitted_at,
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+        frozen_at=record.frozen_at,
+        ran_s=record.ran_s if ran_s is None else ran_s,
+        exit_status=record.exit_status,
+        reason=record.reason,
+        waits_for=tuple(waits_for),
+        holds=tuple(sorted(record.pause_holds)),
+        cancelling=record.cancel.signal if record.cancel and not record.state.final else "",
+        attempt=record.attempt,
+        execution=str(record.execution) if record.attempt else "",
+        cpus=place.cpus if place else (),
+        mems=place.mems if place else (),
+        exclusive=place.exclusive if place else False,
+        node_id=place.node_id if place else "",
+        address=record.address,
+        freezer=record.freezer,
+        freezes=record.freezes,
+        resident_bytes=record.resident_bytes,
+        usage=asdict(usage or record.usage),
+        cleaned=record.cleaned,
+        leftovers=record.leftovers,
+        version=record.version,
+        spec=to_json(spec) if whole else None,
+    )
