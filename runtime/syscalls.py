@@ -1,14 +1,15 @@
 """Every system call that the standard library lacks; the only file that imports ctypes. Launcher side.
 
 Wrappers are named like their man pages, 3–8 lines each, and raise OSError(errno, text, path). What `os`, `fcntl`,
-`signal`, `resource` and `termios` already have is not repeated here. libc is loaded as PyDLL: the GIL is kept, so a child
-made by the raw `clone3` may go on in Python, as long as the parent has one thread and the child ends in execve or _exit.
+`signal`, `resource` and `termios` already have is not repeated here. libc is loaded as PyDLL: the GIL is kept, so a
+child of the raw `clone3` may go on in Python while the parent has one thread and the child ends in execve or _exit.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import struct
 
 # mount(2), umount2(2)
 MS_RDONLY = 0x1
@@ -90,6 +91,16 @@ SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_SPEC_ALLOW = 0x4
 KEYCTL_JOIN_SESSION_KEYRING = 1
 
+# linux/bpf.h: bpf(2)
+BPF_PROG_LOAD = 5
+BPF_PROG_ATTACH = 8
+BPF_PROG_GET_FD_BY_ID = 13
+BPF_PROG_QUERY = 16
+BPF_PROG_TYPE_CGROUP_DEVICE = 15
+BPF_CGROUP_DEVICE = 6
+BPF_F_ALLOW_MULTI = 0x2
+BPF_F_REPLACE = 0x4
+
 # linux/loop.h, for fcntl.ioctl
 LOOP_SET_FD = 0x4C00
 LOOP_CLR_FD = 0x4C01
@@ -102,13 +113,14 @@ LO_FLAGS_DIRECT_IO = 0x10
 
 # Numbers from 424 on are the same on every architecture; the older ones are asm/unistd_64.h and asm-generic/unistd.h.
 _OLD = {
-    "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317},
-    "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277},
+    "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321},
+    "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280},
 }
 _NUMBER = {
     **_OLD.get(os.uname().machine, {}),
     "pidfd_send_signal": 424, "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
     "pidfd_open": 434, "clone3": 435, "close_range": 436, "openat2": 437, "pidfd_getfd": 438, "mount_setattr": 442,
+    "landlock_create_ruleset": 444, "landlock_add_rule": 445, "landlock_restrict_self": 446,
 }  # fmt: skip
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -199,8 +211,14 @@ def set_process_name(name: str) -> None:
 
 def capset_empty() -> None:
     """Clears the effective, permitted and inheritable sets of the caller; capset(2), version 3."""
+    capset(0)
+
+
+def capset(mask: int) -> None:
+    """Effective and permitted become `mask` (bit per capability), inheritable empty; capset(2), version 3."""
+    low, high = mask & 0xFFFFFFFF, mask >> 32
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    data = (ctypes.c_uint32 * 6)()
+    data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
     _checked(_libc.capset(header, data))
 
 
@@ -214,6 +232,20 @@ def seccomp_set_filter(program: bytes) -> None:
     if not program or len(program) % 8:
         raise OSError(22, "seccomp program is not a whole number of 8-byte instructions")
     _syscall("seccomp", SECCOMP_SET_MODE_FILTER, 0, _SockFprog(len(program) // 8, program))
+
+
+def landlock_create_ruleset(attributes: bytes, flags: int = 0) -> int:
+    """A ruleset fd. With LANDLOCK_CREATE_RULESET_VERSION and no attributes: the ABI version."""
+    return _syscall("landlock_create_ruleset", attributes or None, len(attributes), flags)
+
+
+def landlock_add_rule(ruleset: int, rule_type: int, attributes: bytes) -> None:
+    _syscall("landlock_add_rule", ruleset, rule_type, attributes, 0)
+
+
+def landlock_restrict_self(ruleset: int) -> None:
+    """Needs no_new_privs."""
+    _syscall("landlock_restrict_self", ruleset, 0)
 
 
 def sethostname(name: str) -> None:
@@ -236,6 +268,11 @@ def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     _checked(_libc.fallocate(fd, mode, offset, length))
+
+
+def syncfs(fd: int) -> None:
+    """Writes the whole filesystem of `fd` to its disk. May take seconds and keeps the GIL: never in the daemon."""
+    _checked(_libc.syncfs(fd))
 
 
 # Mounts
@@ -302,3 +339,38 @@ def mount_setattr(
         attr.userns_fd = userns_fd
     flags = (AT_RECURSIVE if recursive else 0) | (0 if path else AT_EMPTY_PATH)
     _syscall("mount_setattr", dir_fd, os.fsencode(path), flags, attr, ctypes.sizeof(attr), path=path)
+
+
+# BPF programs of cgroups: the devices controller of cgroup v2
+
+
+def _bpf(command: int, layout: str, *values: int, path: str = "") -> bytes:
+    """Raw bpf(2): `values` packed as `layout` into union bpf_attr, whose bytes are returned as the kernel left them."""
+    attr = ctypes.create_string_buffer(struct.pack(layout, *values), 128)
+    result = _syscall("bpf", command, ctypes.addressof(attr), len(attr), path=path)
+    return struct.pack("=i", result) + attr.raw
+
+
+def bpf_load_cgroup_device(program: bytes) -> int:
+    """fd of a loaded BPF_PROG_TYPE_CGROUP_DEVICE program (struct bpf_insn[])."""
+    code, license_ = ctypes.create_string_buffer(program, len(program)), ctypes.create_string_buffer(b"GPL")
+    where = (ctypes.addressof(code), ctypes.addressof(license_))
+    answer = _bpf(BPF_PROG_LOAD, "=IIQQ", BPF_PROG_TYPE_CGROUP_DEVICE, len(program) // 8, *where)
+    return int(struct.unpack_from("=i", answer)[0])
+
+
+def bpf_attach_cgroup_device(cgroup_fd: int, program_fd: int, *, replace: int = -1) -> None:
+    """The cgroup keeps the program. `replace`: fd of the program to swap out in the same step (Linux 5.6)."""
+    flags = BPF_F_ALLOW_MULTI | (BPF_F_REPLACE if replace >= 0 else 0)
+    _bpf(BPF_PROG_ATTACH, "=IIIII", cgroup_fd, program_fd, BPF_CGROUP_DEVICE, flags, max(replace, 0))
+
+
+def bpf_attached_cgroup_device(cgroup_fd: int) -> tuple[int, ...]:
+    """Ids of the device programs attached to this very cgroup, at most 16."""
+    ids = (ctypes.c_uint32 * 16)()
+    answer = _bpf(BPF_PROG_QUERY, "=IIIIQI", cgroup_fd, BPF_CGROUP_DEVICE, 0, 0, ctypes.addressof(ids), len(ids))
+    return tuple(ids[: struct.unpack_from("=I", answer, 4 + 24)[0]])
+
+
+def bpf_program_fd(program_id: int) -> int:
+    return int(struct.unpack_from("=i", _bpf(BPF_PROG_GET_FD_BY_ID, "=III", program_id, 0, 0))[0])
