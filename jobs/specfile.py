@@ -18,9 +18,9 @@ from jobs import specfile_build, specfile_overrides, specfile_problems, specfile
 from jobs.errors import Problem, SpecError
 from jobs.events import Owner
 from jobs.spec import JobSpec
-from jobs.specfile_lines import Path, TooDeep, index_lines
+from jobs.specfile_lines import Path, TooDeep, index_lines, read_key
 from jobs.specfile_model import Document
-from jobs.specfile_problems import Found, Origin
+from jobs.specfile_problems import Origin
 
 LARGEST_BYTES = 1 << 20
 
@@ -41,8 +41,8 @@ def parse(
     """
     lines, data = _read(text, file)
     origin = Origin(file, lines)
-    if found := specfile_overrides.apply(data, sets, origin):
-        raise SpecError(origin.problems(found))
+    if problems := specfile_overrides.apply(data, sets, origin):
+        raise SpecError(problems)
     found = specfile_rules.of_keys(data)
     try:
         document = Document.model_validate(data)
@@ -69,7 +69,11 @@ def json_schema() -> dict[str, Any]:
 
 
 def _read(text: str, file: str) -> tuple[dict[Path, int], dict[str, Any]]:
-    size = len(text.encode("utf-8", "surrogatepass"))
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        line = text.count("\n", 0, error.start) + 1
+        raise SpecError((Problem(file, line, "", "not UTF-8; needs a text file in UTF-8"),)) from None
     if size > LARGEST_BYTES:
         raise SpecError((Problem(file, 0, "", f"{size} bytes are too many for a spec; at most {LARGEST_BYTES}"),))
     try:
@@ -79,17 +83,29 @@ def _read(text: str, file: str) -> tuple[dict[Path, int], dict[str, Any]]:
     except tomllib.TOMLDecodeError as error:
         raise SpecError((_syntax_problem(text, file, str(error)),)) from None
     except ValueError:  # Python refuses integers of more than 4300 digits
-        raise SpecError((Problem(file, 0, "", "not a spec: holds an integer of thousands of digits"),)) from None
+        digits = re.search(r"[0-9_]{4300}", text)
+        line = text.count("\n", 0, digits.start()) + 1 if digits else 0
+        raise SpecError((Problem(file, line, "", "not a spec: holds an integer of thousands of digits"),)) from None
 
 
 def _syntax_problem(text: str, file: str, message: str) -> Problem:
     """tomllib says "Expected '=' after a key in a key/value pair (at line 3, column 7)" or "(at end of document)"."""
+    if text.startswith("\ufeff"):
+        return Problem(file, 1, "", "begins with a byte order mark; needs plain UTF-8", "save it as UTF-8 without BOM")
     at = re.search(r" \(at line (\d+), column (\d+)\)$", message)
     what = re.sub(r" \(at [^()]*\)$", "", message)
     what = what[:1].lower() + what[1:]
+    what = re.sub(r"\((?:'[^']*',? ?)+\)", lambda tuple_: ".".join(re.findall(r"'([^']*)'", tuple_[0])), what)
+    if at and what == "cannot overwrite a value":
+        return Problem(file, int(at[1]), _key_at(text, int(at[1])), "given twice; possible: once")
     if at:
         return Problem(file, int(at[1]), "", f"not TOML: {what} (column {at[2]})")
     return Problem(file, text.rstrip("\n").count("\n") + 1, "", f"not TOML: {what} (at the end)")
 
 
-__all__ = ["Found", "json_schema", "parse"]
+def _key_at(text: str, line: int) -> str:
+    """The key that a line begins with, as far as one can tell."""
+    try:
+        return specfile_problems.render_key(read_key(text.split("\n")[line - 1])[0])
+    except ValueError:
+        return ""

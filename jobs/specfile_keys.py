@@ -11,7 +11,7 @@ import shlex
 import signal
 from decimal import Decimal
 
-from jobs.spec import Publish
+from jobs.spec import SPEC_VERSION, Publish
 from jobs.specfile_values import (
     LONGEST_STRING_BYTES,
     Refused,
@@ -36,6 +36,13 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 IMAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SIGNALS = tuple(sorted({name.name[3:] for name in signal.Signals} - {"STOP"}))
+
+
+def version(given: object) -> int:
+    """Of the format: a spec of a later version is not read as if it were an old one."""
+    if given != SPEC_VERSION or isinstance(given, bool | float):
+        raise Refused(f"{show(given)} is not a version that this program reads; possible: {SPEC_VERSION}")
+    return SPEC_VERSION
 
 
 def name(given: object) -> str:
@@ -91,6 +98,10 @@ def run_as(given: object) -> str:
 
 
 def stop_signal(given: object) -> str:
+    if isinstance(given, int) and given in set(signal.Signals):
+        raise Refused(
+            f"{show(given)} is {type_name(given)}; needs a name", hint=f'write "{signal.Signals(given).name[3:]}"'
+        )
     found = text(given, wanted='a signal\'s name, for example "TERM"')
     short = found.removeprefix("SIG")
     if short == "STOP":

@@ -182,7 +182,7 @@ class Document(Table):
 
     version: Annotated[
         int,
-        PlainValidator(values.whole(spec.SPEC_VERSION, spec.SPEC_VERSION)),
+        PlainValidator(keys.version),
         WithJsonSchema({"const": spec.SPEC_VERSION}),
     ] = Field(spec.SPEC_VERSION, description="Version of this format.")
     name: Annotated[

@@ -9,33 +9,36 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
+from jobs.errors import Problem
 from jobs.specfile_lines import Path, TooDeep, read_key
-from jobs.specfile_problems import Found, Origin
+from jobs.specfile_problems import Origin, render_key
 from jobs.specfile_values import show, type_name
 
 
-def apply(data: dict[str, Any], sets: Sequence[str], origin: Origin) -> list[Found]:
+def apply(data: dict[str, Any], sets: Sequence[str], origin: Origin) -> tuple[Problem, ...]:
     """Changes `data`; notes in `origin` what came from which --set. What could not be set is returned."""
-    found = []
+    problems = []
     for order, given in enumerate(sets, start=1):
         try:
             path, value = read(given)
         except ValueError as error:
-            origin.overridden[given,] = order
-            found.append(Found((given,), str(error), "for example: --set resources.cpus=4"))
+            problems.append(Problem("--set", 0, "", f"{show(given)} {error}", "for example: --set resources.cpus=4"))
             continue
         origin.overridden[path] = order
-        if problem := _put(data, path, value):
-            found.append(Found(path, problem))
-    return found
+        if reason := _put(data, path, value):
+            problems.append(Problem("--set", 0, render_key(path), reason))
+    return tuple(problems)
 
 
 def read(given: str) -> tuple[Path, Any]:
     """`resources.cpus=4` → (("resources", "cpus"), 4). Raises ValueError."""
     try:
+        given.encode()
         key, raw = read_key(given)
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8") from None
     except TooDeep as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(f"is {error}") from None
     except ValueError:
         raise ValueError("is not key=value") from None
     path = tuple(int(part) if str(part).isascii() and str(part).isdigit() and place else part
@@ -60,10 +63,13 @@ def _put(data: dict[str, Any], path: Path, value: Any) -> str:
     for part in path[:-1]:
         if problem := _no_place(inner, part):
             return problem
-        inner = inner[part] if isinstance(inner, list) else inner.setdefault(str(part), {})
+        inner = inner[int(part)] if isinstance(inner, list) else inner.setdefault(str(part), {})
     if problem := _no_place(inner, path[-1]):
         return problem
-    inner[path[-1] if isinstance(inner, list) else str(path[-1])] = value
+    if isinstance(inner, list):
+        inner[int(path[-1])] = value
+    else:
+        inner[str(path[-1])] = value
     return ""
 
 

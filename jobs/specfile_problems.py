@@ -83,9 +83,10 @@ def of_pydantic(error: ErrorDetails, data: Mapping[str, Any]) -> Found:
     if kind == "extra_forbidden":
         return unknown_key(path)
     if kind == "missing":
-        return Found(path, "is missing; " + str(_field_description(path)))
+        return Found(path, f"is missing: {_field_description(path)}")
     if kind in ("model_type", "dict_type", "model_attributes_type"):
-        return Found(path, f"{show(given)} is {type_name(given)}; needs a table", _table_hint(path))
+        shown = "" if path[:1] == ("env",) else f"{show(given)} "  # values of env may be secrets
+        return Found(path, f"{shown}is {type_name(given)}; needs a table", _table_hint(path))
     if kind in ("tuple_type", "list_type"):
         return Found(path, f"{show(given)} is {type_name(given)}; needs a list", _list_hint(path, given))
     return Found(path, f"{show(given)} is not possible: {error['msg'].lower()}")
