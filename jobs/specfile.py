@@ -21,6 +21,9 @@ from jobs.spec import JobSpec
 from jobs.specfile_lines import Path, TooDeep, index_lines, read_key
 from jobs.specfile_model import Document
 from jobs.specfile_problems import Origin
+from jobs.specfile_schema import json_schema
+
+__all__ = ["json_schema", "parse"]
 
 LARGEST_BYTES = 1 << 20
 
@@ -55,17 +58,6 @@ def parse(
     if found:
         raise SpecError(origin.problems(found))
     return (spec,)
-
-
-def json_schema() -> dict[str, Any]:
-    """For editors; docs/reference/spec.schema.json is this."""
-    schema = Document.model_json_schema()
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "jobs spec, version 1",
-        **{key: value for key, value in schema.items() if key != "title"},
-        "oneOf": [{"required": ["command"]}, {"required": ["script"]}],
-    }
 
 
 def _read(text: str, file: str) -> tuple[dict[Path, int], dict[str, Any]]:

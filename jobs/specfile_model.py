@@ -17,13 +17,13 @@ from jobs.priority_class import PriorityClass
 _STRING: dict[str, Any] = {"type": "string"}
 _SIZE: dict[str, Any] = {
     "type": ["string", "integer"],
-    "pattern": r"^[0-9]+(\.[0-9]+)?\s*([KMGT]i?B?|B)?$",
+    "pattern": r"^[0-9]+(\.[0-9]+)?\s*[KMGTkmgt]?[Ii]?[Bb]?$",
     "minimum": 0,
 }
 _DURATION: dict[str, Any] = {
     "type": ["string", "number"], "pattern": r"^([0-9]+(\.[0-9]+)?\s*(ms|min|[smhdw])?\s*)+$", "minimum": 0,
 }  # fmt: skip
-_BYTE_RATE: dict[str, Any] = {**_SIZE, "pattern": r"^[0-9]+(\.[0-9]+)?\s*([KMGT]i?B?|B)?(/s)?$"}
+_BYTE_RATE: dict[str, Any] = {**_SIZE, "pattern": r"^[0-9]+(\.[0-9]+)?\s*[KMGTkmgt]?[Ii]?[Bb]?(/s)?$"}
 _BIT_RATE: dict[str, Any] = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*[kmgt]?bit$"}
 _PATH: dict[str, Any] = {"type": "string", "pattern": "^/"}
 _PROGRAM_MIN = 1 << 20

@@ -1,0 +1,35 @@
+"""The JSON Schema of a spec, for editors: made of the models, without what only pydantic cares about. Daemon only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.spec import SPEC_VERSION
+from jobs.specfile_model import Document
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema 2020-12. Says less than the checks do: an editor's help, never the judge."""
+    made = _tidy(Document.model_json_schema())
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"jobs spec, version {SPEC_VERSION}",
+        **made,
+        "oneOf": [{"required": ["command"]}, {"required": ["script"]}],
+    }
+
+
+def _tidy(node: Any) -> Any:
+    """TOML has no null: an optional key is absent. Titles only repeat the keys."""
+    if isinstance(node, list):
+        return [_tidy(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    choices = [choice for choice in node.get("anyOf", ()) if choice != {"type": "null"}]
+    if len(choices) == 1 and len(node["anyOf"]) == 2:
+        node = {**choices[0], **{key: value for key, value in node.items() if key not in ("anyOf", "default")}}
+    return {
+        key: {name: _tidy(inner) for name, inner in value.items()} if key in ("properties", "$defs") else _tidy(value)
+        for key, value in node.items()
+        if key != "title"
+    }
