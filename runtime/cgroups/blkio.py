@@ -1,0 +1,108 @@
+"""Disk bandwidth and weight. Rates are on `run` (v1's throttle does not look at parents), the weight is on `job`."""
+
+from __future__ import annotations
+
+from jobs.spec import UNLIMITED
+from runtime.cgroups.files import confirm, exists, read, write
+from runtime.cgroups.limits import Limits
+from runtime.cgroups.place import Place
+
+_NO_RATES = ("max", "max")  # a device without a limit has no line at all
+_V1_RATES = ("blkio.throttle.read_bps_device", "blkio.throttle.write_bps_device")
+BUFFERED_WRITES = "buffered writes are not throttled by cgroup v1: its blkio sees reads and direct writes only"
+
+
+def apply(place: Place, limits: Limits) -> tuple[str, ...]:
+    notes = [*_weight(place, limits.io_weight)]
+    if place.version == 2:
+        _rates_v2(place, limits)
+    else:
+        _rates_v1(place, limits)
+        if limits.io_write_bytes_s != UNLIMITED:
+            notes.append(BUFFERED_WRITES)
+    if not limits.io_devices and min(limits.io_read_bytes_s, limits.io_write_bytes_s) != UNLIMITED:
+        notes.append("no block device is behind the job's folders: its I/O rates hold nowhere")
+    return tuple(notes)
+
+
+def bfq_weight(weight: int) -> int:
+    """io.weight 1–10000 → BFQ's 1–1000, with 100 in both the default (systemd's BFQ_WEIGHT, src/core/cgroup.c)."""
+    return weight if weight <= 100 else 100 + (weight - 100) * (1000 - 100) // (10_000 - 100)
+
+
+def _weight(place: Place, weight: int) -> list[str]:
+    """Whichever of the three files the host's I/O schedulers brought along."""
+    bfq = bfq_weight(weight)
+    for name, value in (("io.weight", weight), ("io.bfq.weight", bfq), ("blkio.bfq.weight", bfq)):
+        path = f"{place.job}/{name}"
+        if exists(path):
+            write(path, str(value))
+            confirm(path, str(value), read(path).splitlines()[0].split()[-1] == str(value))  # `default 100`, or `100`
+            return []
+    return ["no I/O scheduler of this host takes a weight: io.weight is ignored"]
+
+
+def _rates_v1(place: Place, limits: Limits) -> None:
+    for name, rate in zip(_V1_RATES, (limits.io_read_bytes_s, limits.io_write_bytes_s), strict=True):
+        path = f"{place.run}/{name}"
+        wanted = {f"{major}:{minor}": max(rate, 0) for major, minor in limits.io_devices}
+        for device in sorted({*_rates_shown_v1(path), *wanted}):
+            rule = f"{device} {wanted.get(device, 0)}"  # 0 takes a rule away
+            write(path, rule)
+            confirm(path, rule, _rates_shown_v1(path).get(device, 0) == wanted.get(device, 0))
+
+
+def _rates_shown_v1(path: str) -> dict[str, int]:
+    lines = (line.split() for line in read(path).splitlines())
+    return {line[0]: int(line[1]) for line in lines if len(line) == 2}
+
+
+def _rates_v2(place: Place, limits: Limits) -> None:
+    path = f"{place.run}/io.max"
+    rates = (_rate(limits.io_read_bytes_s), _rate(limits.io_write_bytes_s))
+    wanted = {f"{major}:{minor}": rates for major, minor in limits.io_devices}
+    for device in sorted({*_rates_shown_v2(path), *wanted}):
+        rates = wanted.get(device, _NO_RATES)
+        rule = f"{device} rbps={rates[0]} wbps={rates[1]}"
+        write(path, rule)
+        confirm(path, rule, _rates_shown_v2(path).get(device, _NO_RATES) == rates)
+
+
+def _rate(bytes_s: int) -> str:
+    return "max" if bytes_s < 0 else str(bytes_s)
+
+
+def _rates_shown_v2(path: str) -> dict[str, tuple[str, str]]:
+    """`8:0 rbps=1048576 wbps=max riops=max wiops=max` per device."""
+    shown = {}
+    for line in read(path).splitlines():
+        device, *pairs = line.split()
+        values = dict(pair.split("=", 1) for pair in pairs)
+        shown[device] = (values.get("rbps", "max"), values.get("wbps", "max"))
+    return shown
+
+
+def moved_bytes(place: Place) -> tuple[int, int]:
+    """(read, written) by the container. v1 counts only where the device has, or had, a throttle rule of anybody."""
+    if place.version == 2:
+        return _sum_v2(_text(f"{place.run}/io.stat"))
+    return _sum_v1(_text(f"{place.run}/blkio.throttle.io_service_bytes_recursive"))
+
+
+def _text(path: str) -> str:
+    try:
+        return read(path)
+    except OSError:
+        return ""
+
+
+def _sum_v1(text: str) -> tuple[int, int]:
+    lines = [line.split() for line in text.splitlines()]
+    totals = [sum(int(line[2]) for line in lines if len(line) == 3 and line[1] == kind) for kind in ("Read", "Write")]
+    return totals[0], totals[1]
+
+
+def _sum_v2(text: str) -> tuple[int, int]:
+    pairs = [pair.split("=", 1) for line in text.splitlines() for pair in line.split()[1:]]
+    totals = [sum(int(value) for name, value in pairs if name == kind) for kind in ("rbytes", "wbytes")]
+    return totals[0], totals[1]

@@ -1,0 +1,52 @@
+"""Which CPUs and memory nodes a job may use. v2: on `job`, the children follow. v1: on all three groups, one by one."""
+
+from __future__ import annotations
+
+from jobs import cpuset as lists
+from runtime.cgroups.files import confirm, put, read, write
+from runtime.cgroups.limits import Limits
+from runtime.cgroups.place import Place
+
+
+def apply(place: Place, limits: Limits) -> tuple[str, ...]:
+    """Takes effect for a frozen group too. Moving gigabytes by `mems` takes seconds, in this very call."""
+    for kind, numbers in (("cpus", limits.cpus), ("mems", limits.mems)):
+        if place.version == 2:
+            _set_v2(place, kind, numbers)
+        else:
+            _set_v1(place, kind, numbers or _shown(_parent(place.job), kind))
+    return ()
+
+
+def inherit(group: str) -> None:
+    """A new v1 group has no CPU and no node: nothing could join it. Copies the parent's and has pages follow `mems`."""
+    for kind in ("cpus", "mems"):
+        if not read(f"{group}/cpuset.{kind}"):
+            put(f"{group}/cpuset.{kind}", read(f"{_parent(group)}/cpuset.{kind}"))
+    put(f"{group}/cpuset.memory_migrate", "1")
+
+
+def _set_v2(place: Place, kind: str, numbers: tuple[int, ...]) -> None:
+    path, text = f"{place.job}/cpuset.{kind}", lists.render(numbers) or "\n"
+    write(path, text)
+    confirm(path, text, _shown(place.job, kind) == numbers)
+    if numbers:  # the kernel takes CPUs that the parent lacks, and lets the job have the rest, or the parent's
+        confirm(f"{path}.effective", text, _shown(place.job, f"{kind}.effective") == numbers)
+
+
+def _set_v1(place: Place, kind: str, numbers: tuple[int, ...]) -> None:
+    """A child may only have what its parent has: widen the parent, set the children, narrow the parent."""
+    widest = tuple(sorted({*numbers, *_shown(place.job, kind)}))
+    for group, wanted in ((place.job, widest), (place.run, numbers), (place.mon, numbers), (place.job, numbers)):
+        if _shown(group, kind) != wanted:
+            path, text = f"{group}/cpuset.{kind}", lists.render(wanted)
+            write(path, text)
+            confirm(path, text, _shown(group, kind) == wanted)
+
+
+def _shown(group: str, kind: str) -> tuple[int, ...]:
+    return lists.parse(read(f"{group}/cpuset.{kind}"))
+
+
+def _parent(group: str) -> str:
+    return group.rpartition("/")[0]
