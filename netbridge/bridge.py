@@ -1,0 +1,75 @@
+"""The host's part of the network: bridge, tables, kernel settings. Made, or taken over from a crashed daemon."""
+
+from __future__ import annotations
+
+import errno
+
+from jobs.errors import StepFailed
+from netbridge import policy, sysctl
+from netbridge.names import NetworkSettings, address_of, is_link_name, mac_of
+from netbridge.netlink import Link, Netlink
+from netbridge.nft import Nft
+from netbridge.wiring import bridge_steps
+
+
+async def raise_bridge(settings: NetworkSettings, netlink: Netlink) -> None:
+    """Makes the bridge or takes over our own one. Raises StepFailed when the name or the subnet is somebody else's."""
+    present = await netlink.link(settings.bridge)
+    if present is None:
+        await _check_subnet_is_free(settings, netlink)
+        await netlink.perform(bridge_steps(settings))
+    elif present.kind != "bridge" or present.mac != mac_of(settings.gateway):
+        hint = "a link of that name exists and is not ours; choose another `bridge` in the settings, or remove it"
+        raise StepFailed("net:bridge", errno.EEXIST, settings.bridge, hint=hint)
+    else:
+        await netlink.perform(bridge_steps(settings)[1:])  # we may have been killed right after the first
+
+
+def start_forwarding(settings: NetworkSettings) -> None:
+    """The originals must be noted and the tables stand by now: they guard 127.0.0.1 and fence the other links."""
+    sysctl.write_all(_of_the_bridge(settings))
+    if sysctl.read(sysctl.FORWARD) != "1":
+        sysctl.write(sysctl.FORWARD, "1")
+
+
+async def note_originals(settings: NetworkSettings, netlink: Netlink, originals: sysctl.Originals) -> None:
+    """Before anything is changed. Nothing is noted on a host that forwards already, because nothing will be changed."""
+    if sysctl.read(sysctl.FORWARD) != "1":
+        links = [each.name for each in await netlink.links() if each.name not in ("lo", settings.bridge)]
+        foreign = [name for name in links if is_link_name(name) and address_of(settings, name) is None]
+        originals.remember(sysctl.touched_by_forwarding(), foreign)
+
+
+async def lower_bridge(settings: NetworkSettings, netlink: Netlink, nft: Nft) -> None:
+    """Takes tables, ports and bridge away. Safe to repeat."""
+    await nft.run("net:policy", policy.remove(settings))
+    for link in await our_ports(settings, netlink):
+        await netlink.try_delete(link.name)
+    await netlink.try_delete(settings.bridge)
+
+
+async def our_ports(settings: NetworkSettings, netlink: Netlink) -> list[Link]:
+    """Host ends of this instance: our kind of name, and a port of our bridge."""
+    bridge = await netlink.link(settings.bridge)
+    if bridge is None:
+        return []
+    return [
+        each
+        for each in await netlink.links()
+        if each.kind == "veth" and each.master == bridge.index and address_of(settings, each.name) is not None
+    ]
+
+
+def _of_the_bridge(settings: NetworkSettings) -> dict[str, str]:
+    """Settings of our own link; they die with it. IPv6 is off: jobs speak IPv4, and the tables drop everything else."""
+    values = {f"net/ipv4/conf/{settings.bridge}/route_localnet": "1"}  # 127.0.0.1 reaches published ports
+    if sysctl.read("net/ipv6/conf/all/disable_ipv6") is not None:
+        values[f"net/ipv6/conf/{settings.bridge}/disable_ipv6"] = "1"
+    return values
+
+
+async def _check_subnet_is_free(settings: NetworkSettings, netlink: Netlink) -> None:
+    for network, _ in await netlink.networks():
+        if network.overlaps(settings.network):
+            hint = f"this host has a route to {network}; choose another `subnet` in the settings"
+            raise StepFailed("net:subnet", errno.EADDRINUSE, settings.subnet, hint=hint)

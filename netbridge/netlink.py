@@ -1,0 +1,161 @@
+"""Performs the steps of `wiring` and reads links and routes. The only user of pyroute2.
+
+Its asynchronous part only (the other raises inside a running loop), and never `netns=`: that forks, which the daemon
+must not. Another namespace is reached through a netlink socket that was opened inside it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Any
+
+from anyio import CancelScope
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from jobs.errors import StepFailed
+from netbridge.wiring import AddAddress, DefaultRoute, DeleteLink, LinkUp, MakeBridge, MakeVeth, Step, undo_of
+
+TBF_LATENCY_S = 0.05  # longest time in a rate-limited job's queue; later packets are dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    index: int
+    name: str
+    kind: str  # "bridge", "veth", …; "" for hardware
+    mac: str
+    master: int  # index of the bridge it is a port of, or 0
+
+
+class Netlink:
+    """One namespace's links."""
+
+    def __init__(self, socket: AsyncIPRoute) -> None:
+        self._socket = socket
+
+    @classmethod
+    @asynccontextmanager
+    async def here(cls) -> AsyncIterator[Netlink]:
+        """The daemon's own namespace."""
+        async with AsyncIPRoute(groups=0) as socket:
+            yield cls(socket)
+
+    @classmethod
+    @asynccontextmanager
+    async def through(cls, fd: int) -> AsyncIterator[Netlink]:
+        """The namespace in which `fd`, an AF_NETLINK datagram socket, was opened. The caller keeps `fd`."""
+        async with AsyncIPRoute(fileno=os.dup(fd), groups=0) as socket:  # pyroute2 closes what it is given
+            yield cls(socket)
+
+    async def perform(self, steps: Iterable[Step]) -> None:
+        """All of them, or none: a failure takes back what was done, in reverse. Raises StepFailed."""
+        done: list[DeleteLink] = []
+        try:
+            for step in steps:
+                await self._perform(step)
+                undo = undo_of(step)
+                done += [undo] if undo else []
+        except BaseException:
+            with CancelScope(shield=True):
+                for undo in reversed(done):
+                    await self.try_delete(undo.link)
+            raise
+
+    async def links(self) -> list[Link]:
+        return [_link(message) async for message in await self._socket.get_links()]
+
+    async def link(self, name: str) -> Link | None:
+        try:
+            messages = await self._socket.link("get", ifname=name)
+        except NetlinkError:
+            return None
+        return _link(messages[0])
+
+    async def try_delete(self, name: str) -> bool:
+        """False when there is no such link."""
+        link = await self.link(name)
+        if link is None:
+            return False
+        try:
+            await self._socket.link("del", index=link.index)
+        except NetlinkError:
+            return False
+        return True
+
+    async def networks(self) -> list[tuple[IPv4Network, int]]:
+        """Destinations in the main table but the default route, each with the index of its link."""
+        found = []
+        async for message in await self._socket.get_routes(family=2, table=254):
+            destination, length = message.get_attr("RTA_DST"), message["dst_len"]
+            if destination and length:
+                network = IPv4Network(f"{destination}/{length}", strict=False)
+                found.append((network, message.get_attr("RTA_OIF") or 0))
+        return found
+
+    async def limit_receiving(self, port: str, rate_bits_s: int, burst_bytes: int) -> None:
+        """A token bucket towards the job (tc-tbf(8)); it dies with the link. Raises StepFailed."""
+        index = await self._index("net:rate", port)
+        rate = max(1, rate_bits_s // 8)
+        try:
+            await self._socket.tc(
+                "replace", "tbf", index=index, handle="1:", rate=rate, burst=burst_bytes, latency=f"{TBF_LATENCY_S}s"
+            )
+        except NetlinkError as error:
+            raise StepFailed("net:rate", error.code, port) from error
+
+    async def _perform(self, step: Step) -> None:
+        try:
+            match step:
+                case MakeBridge():
+                    await self._make_bridge(step)
+                case MakeVeth():
+                    await self._make_veth(step)
+                case AddAddress(link=link, address=address, prefix_length=length, broadcast=broadcast):
+                    index = await self._index(step.step, link)
+                    await self._socket.addr(
+                        "replace", index=index, address=address, prefixlen=length, broadcast=broadcast
+                    )
+                case LinkUp(link=link):
+                    await self._socket.link("set", index=await self._index(step.step, link), state="up")
+                case DefaultRoute(gateway=gateway):
+                    await self._socket.route("add", dst="default", gateway=gateway)
+                case DeleteLink(link=link):
+                    await self._socket.link("del", index=await self._index(step.step, link))
+        except NetlinkError as error:
+            raise StepFailed(step.step, error.code, step.describe()) from error
+
+    async def _make_bridge(self, step: MakeBridge) -> None:
+        await self._socket.link(
+            "add", ifname=step.name, kind="bridge", address=step.mac,
+            br_stp_state=0, br_forward_delay=0, br_mcast_snooping=0,
+        )  # fmt: skip
+
+    async def _make_veth(self, step: MakeVeth) -> None:
+        bridge = await self._index(step.step, step.bridge)
+        peer: dict[str, Any] = {"ifname": step.peer, "net_ns_fd": step.peer_netns_fd, "address": step.peer_mac}
+        await self._socket.link(
+            "add", ifname=step.port, kind="veth", master=bridge, address=step.port_mac, state="up", peer=peer
+        )
+
+    async def _index(self, step: str, name: str) -> int:
+        link = await self.link(name)
+        if link is None:
+            raise StepFailed(step, errno.ENODEV, name)
+        return link.index
+
+
+def _link(message: Any) -> Link:
+    info = message.get_attr("IFLA_LINKINFO")
+    return Link(
+        index=message["index"],
+        name=message.get_attr("IFLA_IFNAME"),
+        kind=(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
+        mac=message.get_attr("IFLA_ADDRESS") or "",
+        master=message.get_attr("IFLA_MASTER") or 0,
+    )

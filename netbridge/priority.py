@@ -1,0 +1,33 @@
+"""What each mechanism is told about a priority class. Pure; DESIGN §8 and KERNEL notes in docs/concepts rule it.
+
+One field of the spec reaches the wire on three ways:
+
+    job in the host's network   cgroup files net_prio.ifpriomap and net_cls.classid (written by runtime/cgroups);
+                                nftables turns the classid into the same priority where net_prio is missing
+    routed job                  nftables, inet postrouting: map of source address → priority
+    bridged uplink              nftables, bridge prerouting: map of bridge port → priority
+
+All of them end in `skb->priority`, whose value is a class of an HTB qdisc on the uplink: "4a0b:1" background …
+"4a0b:4" realtime (tc-htb(8): a packet whose priority names a class of the qdisc goes to that class).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jobs.priority_class import HTB_MAJOR, PriorityClass
+
+
+def tc_class(priority_class: PriorityClass) -> str:
+    """`"4a0b:2"`: as tc and nftables write a class."""
+    return f"{HTB_MAJOR:04x}:{priority_class.minor:x}"
+
+
+def classid(priority_class: PriorityClass) -> int:
+    """For net_cls.classid, which takes 0xAAAABBBB = class AAAA:BBBB (cgroup-v1/net_cls.rst)."""
+    return priority_class.skb_priority
+
+
+def ifpriomap(priority_class: PriorityClass, interfaces: Iterable[str]) -> tuple[str, ...]:
+    """Lines for net_prio.ifpriomap, one write each: the kernel drops a second pair of the same write silently."""
+    return tuple(f"{interface} {priority_class.skb_priority}" for interface in interfaces)

@@ -1,0 +1,226 @@
+"""Who reaches whom: jobs of one owner, of another, the host, the world; and who may not lie about who they are."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+import pytest
+from netlab import HOST, WORLD, Job, Lab, connects, listening, run
+
+from netbridge.network import Network
+
+
+def with_network(lab: Lab, body: Callable[[Network], Coroutine[Any, Any, None]], **changed: object) -> None:
+    """Runs the body on a started network, then stops it."""
+
+    async def main() -> None:
+        network = Network(lab.settings(**changed))
+        await network.start()
+        try:
+            await body(network)
+        finally:
+            await network.stop()
+
+    anyio.run(main)
+
+
+@pytest.fixture(params=["1", "0"], ids=["br_netfilter-on", "br_netfilter-off"])
+def br_netfilter(lab: Lab, request: pytest.FixtureRequest) -> None:
+    run("sysctl", "-qw", f"net.bridge.bridge-nf-call-iptables={request.param}")
+
+
+@pytest.mark.usefixtures("br_netfilter")
+def test_jobs_of_one_owner_reach_each_other_and_no_others(lab: Lab) -> None:
+    async def body(network: Network) -> None:
+        alice, sibling = await lab.job(network, owner=1000), await lab.job(network, owner=1000)
+        bob = await lab.job(network, owner=1001)
+        with alice.listen(80), bob.listen(80):
+            assert connects(sibling.space, alice.address, 80)
+            assert not connects(sibling.space, bob.address, 80, timeout_s=0.3)
+            assert not connects(bob.space, alice.address, 80, timeout_s=0.3)
+
+    with_network(lab, body)
+
+
+def test_uid_0_owns_nothing_by_default(lab: Lab) -> None:
+    """A port without an owner must not count as root's: a missing mark is not uid 0."""
+
+    async def body(network: Network) -> None:
+        roots, unattached = await lab.job(network, owner=0), await lab.slot(network)
+        with roots.listen(80):
+            assert not connects(unattached.space, roots.address, 80, timeout_s=0.3)
+
+    with_network(lab, body)
+
+
+@pytest.mark.usefixtures("br_netfilter")
+def test_a_job_does_not_get_round_the_bridge_through_the_gateway(lab: Lab) -> None:
+    async def body(network: Network) -> None:
+        alice, bob = await lab.job(network, owner=1000), await lab.job(network, owner=1001)
+        bob.space.run("ip", "route", "add", f"{alice.address}/32", "via", "10.213.0.1")
+        alice.space.run("ip", "route", "add", f"{bob.address}/32", "via", "10.213.0.1")
+        with alice.listen(80):
+            assert not connects(bob.space, alice.address, 80, timeout_s=0.3)
+
+    with_network(lab, body)
+
+
+def test_out_through_the_uplink_hidden_behind_the_host(lab: Lab) -> None:
+    async def body(network: Network) -> None:
+        job = await lab.job(network)
+        with listening(lab.world, WORLD, 80) as server:
+            assert connects(job.space, WORLD, 80)
+            _, peer = server.accept()
+            assert peer[0] == HOST
+
+    with_network(lab, body)
+
+
+def test_another_uplink_than_the_set_one_is_closed(lab: Lab) -> None:
+    run("ip", "link", "add", "other0", "type", "dummy")
+
+    async def body(network: Network) -> None:
+        job = await lab.job(network)
+        with listening(lab.world, WORLD, 80):
+            assert not connects(job.space, WORLD, 80, timeout_s=0.3)
+
+    with_network(lab, body, uplink="other0")
+
+
+def test_the_world_does_not_reach_a_job_by_its_address(lab: Lab) -> None:
+    async def body(network: Network) -> None:
+        job = await lab.job(network)
+        lab.world.run("ip", "route", "add", "10.213.0.0/16", "via", HOST)
+        with job.listen(80):
+            assert not connects(lab.world, job.address, 80, timeout_s=0.3)
+            assert connects(None, job.address, 80)  # the host's root does
+
+    with_network(lab, body)
+
+
+def test_metadata_addresses_are_closed(lab: Lab) -> None:
+    lab.world.run("ip", "address", "add", "169.254.169.254/32", "dev", "lo")
+
+    async def body(network: Network) -> None:
+        job = await lab.job(network)
+        with listening(lab.world, "169.254.169.254", 80):
+            assert connects(None, "169.254.169.254", 80)
+            assert not connects(job.space, "169.254.169.254", 80, timeout_s=0.3)
+
+    with_network(lab, body)
+
+
+def test_services_of_the_host_are_closed_to_jobs(lab: Lab) -> None:
+    async def body(network: Network) -> None:
+        job = await lab.job(network)
+        for address in ("10.213.0.1", HOST):
+            with listening(None, address, 8000):
+                assert connects(None, address, 8000)
+                assert not connects(job.space, address, 8000, timeout_s=0.3)
+        job.space.run("ping", "-c1", "-W2", "10.213.0.1")
+
+    with_network(lab, body)
+
+
+def test_the_hosts_loopback_is_closed_to_jobs(lab: Lab) -> None:
+    """route_localnet is on for the bridge, so that 127.0.0.1 reaches published ports: this is its price."""
+
+    async def body(network: Network) -> None:
+        job = await lab.job(network)
+        job.space.run("ip", "address", "del", "127.0.0.1/8", "dev", "lo")
+        job.space.run("ip", "route", "add", "127.0.0.1/32", "via", "10.213.0.1")
+        job.space.run("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
+        with listening(None, "127.0.0.1", 8000):
+            assert connects(None, "127.0.0.1", 8000)
+            assert not connects(job.space, "127.0.0.1", 8000, timeout_s=0.3)
+
+    with_network(lab, body)
+
+
+def test_host_users_reach_their_own_jobs_only(lab: Lab) -> None:
+    async def body(network: Network) -> None:
+        job = await lab.job(network, owner=1000)
+        probe = f"import socket; socket.create_connection(('{job.address}', 80), 1)"
+        as_uid = ["setpriv", "--clear-groups", "--regid=65534"]
+        with job.listen(80):
+            run(*as_uid, "--reuid=1000", "python3", "-c", probe)
+            with pytest.raises(AssertionError, match=r"No route to host|unreachable|Permission"):
+                run(*as_uid, "--reuid=1001", "python3", "-c", probe)
+
+    with_network(lab, body)
+
+
+def _datagram(job: Job, to: str) -> None:
+    """Without waiting for an answer; a static neighbour entry keeps ARP out of it."""
+    with job.space.within(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"x", (to, 9))
+
+
+@pytest.mark.usefixtures("br_netfilter")
+@pytest.mark.parametrize("lie", ["address", "mac"])
+def test_a_forged_source_is_dropped(lab: Lab, lie: str) -> None:
+    async def body(network: Network) -> None:
+        liar, sibling = await lab.job(network), await lab.job(network)
+        for job, other in ((liar, sibling), (sibling, liar)):
+            job.space.run("ip", "neigh", "replace", other.address, "lladdr", other.attachment.mac, "dev", "eth0")
+        with sibling.space.within():
+            receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with receiver:
+            receiver.bind(("0.0.0.0", 9))
+            receiver.settimeout(2)
+            _datagram(liar, sibling.address)
+            assert receiver.recvfrom(10)[1][0] == liar.address  # the control: honest, it arrives
+            if lie == "address":
+                liar.space.run("ip", "address", "add", "10.213.9.9/16", "dev", "eth0")
+                liar.space.run("ip", "route", "add", f"{sibling.address}/32", "dev", "eth0", "src", "10.213.9.9")
+            else:
+                liar.space.run("ip", "link", "set", "eth0", "address", "02:00:00:00:00:99")
+            receiver.settimeout(0.3)
+            _datagram(liar, sibling.address)
+            with pytest.raises(TimeoutError):
+                receiver.recv(10)
+
+    with_network(lab, body)
+
+
+def test_a_forged_arp_answer_is_dropped(lab: Lab) -> None:
+    """A job that answers for its sibling's address must not get the sibling's packets."""
+
+    async def body(network: Network) -> None:
+        liar, victim, asker = [await lab.job(network) for _ in range(3)]
+        victim.space.run("ip", "link", "set", "eth0", "down")
+        liar.space.run("ip", "address", "add", f"{victim.address}/32", "dev", "lo")  # Linux answers ARP for it
+        with listening(liar.space, victim.address, 80):
+            assert not connects(asker.space, victim.address, 80, timeout_s=0.3)
+            assert victim.address not in _neighbours(asker)
+
+    with_network(lab, body)
+
+
+def _neighbours(job: Job) -> str:
+    return job.space.run("ip", "neigh", "show", "nud", "reachable")
+
+
+def test_ipv6_and_vlan_frames_are_dropped(lab: Lab) -> None:
+    async def body(network: Network) -> None:
+        one, two = await lab.job(network), await lab.job(network)
+        for job, last in ((one, 1), (two, 2)):
+            job.space.run("ip", "link", "add", "link", "eth0", "name", "v7", "type", "vlan", "id", "7")
+            job.space.run("ip", "address", "add", f"192.168.7.{last}/24", "dev", "v7")
+            job.space.run("ip", "link", "set", "v7", "up")
+            job.space.run("ip", "address", "add", f"fd00:6a::{last}/64", "dev", "eth0", "nodad")
+        with listening(two.space, "192.168.7.2", 80):
+            assert not connects(one.space, "192.168.7.2", 80, timeout_s=0.3)
+        with two.space.within():
+            six = socket.create_server(("fd00:6a::2", 80), family=socket.AF_INET6)
+        with one.space.within(), six:
+            client = socket.socket(socket.AF_INET6)
+        with client:
+            client.settimeout(0.3)
+            with pytest.raises(OSError):
+                client.connect(("fd00:6a::2", 80))
+
+    with_network(lab, body)
