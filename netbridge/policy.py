@@ -27,7 +27,7 @@ METADATA = (
     "100.100.100.200",  # Alibaba
 )
 NOBODY = 0xFFFFFFFF  # never a uid: (uid_t)-1
-PASSED = 0x6A  # mark of frames that the bridge table let pass from job to job; below the bits that others use
+PASSED = 0x6A  # mark of packets that may go from job to job; below the bits that others use (kube-proxy, tailscale …)
 BURST_S = 0.1  # seconds of its rate that a job may send at once
 LEAST_BURST_BYTES = 128 << 10  # two full-size GSO packets of 64 KiB: a smaller bucket would never let one through
 
@@ -180,6 +180,7 @@ table bridge {settings.nft_table} {{
     chain job_to_job {{
         type filter hook forward priority filter; policy accept;
         iifname != {ports} oifname != {ports} accept
+        meta mark {PASSED:#x} accept
         iifname @trunk meta mark set {PASSED:#x} accept
         oifname @trunk meta mark set {PASSED:#x} accept
         meta mark set {NOBODY:#x}
@@ -194,7 +195,8 @@ def _inet_table(settings: NetworkSettings) -> str:
     """Nothing here touches a packet that neither comes from the bridge nor goes to it, but the fence.
 
     With br_netfilter, frames from job to job pass `forward` too: the bridge table's mark tells them from packets that
-    a job sends to another one's address through the gateway, which would get round the bridge table.
+    a job sends to another one's address through the gateway, which would get round the bridge table. The other way
+    round, br_netfilter *bridges* what `publish_outside` leads back to the bridge: `published_pass` marks it.
     """
     bridge, table = _quoted(settings.bridge), settings.nft_table
     fence_out = f"oifname != {_quoted(settings.uplink)} drop" if settings.uplink else "accept"
@@ -216,6 +218,10 @@ table inet {table} {{
     chain publish_outside {{
         type nat hook prerouting priority dstnat; policy accept;
         fib daddr type local dnat ip to meta l4proto . th dport map @published
+    }}
+    chain published_pass {{
+        type filter hook prerouting priority -99; policy accept;
+        iifname {bridge} ct status dnat meta mark set {PASSED:#x}
     }}
     chain publish_host {{
         type nat hook output priority -100; policy accept;
@@ -249,7 +255,6 @@ table inet {table} {{
     }}
     chain within {{
         meta mark {PASSED:#x} accept
-        ct status dnat accept
         drop
     }}
     chain outward {{

@@ -1,0 +1,158 @@
+"""The priority class on the wire, counted by an HTB qdisc behind the uplink; never read back from what was written."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+import pytest
+from netlab import WORLD, Lab, Namespace, run
+
+from jobs.priority_class import PriorityClass
+from netbridge.network import Network
+from netbridge.priority import tc_class
+
+_PACKETS = 20
+
+
+def htb(link: str) -> None:
+    """Four classes of ours, and 4a0b:99 for packets of no class."""
+    run("tc", "qdisc", "add", "dev", link, "root", "handle", "4a0b:", "htb", "default", "99")
+    for each in (*map(tc_class, PriorityClass), "4a0b:99"):
+        run("tc", "class", "add", "dev", link, "parent", "4a0b:", "classid", each, "htb", "rate", "100mbit")
+
+
+def counted(link: str) -> dict[str, int]:
+    text = run("tc", "-s", "class", "show", "dev", link)
+    return {name: int(count) for name, count in re.findall(r"class htb (\S+) .*?Sent \d+ bytes (\d+) pkt", text, re.S)}
+
+
+@contextmanager
+def growth(link: str) -> Iterator[dict[str, int]]:
+    """Filled at the end: how many packets each class took meanwhile, without the classes that took a few (ARP)."""
+    before, grown = counted(link), dict[str, int]()
+    yield grown
+    grown.update({name: n - before[name] for name, n in counted(link).items() if n - before[name] >= _PACKETS // 2})
+
+
+def send(space: Namespace | None, to: str) -> None:
+    """Datagrams; the last system call returns after the packets left through the (idle) qdisc."""
+    if space is None:
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    else:
+        with space.within():
+            sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sender:
+        for _ in range(_PACKETS):
+            sender.sendto(b"x" * 100, (to, 9))
+
+
+@pytest.mark.parametrize("priority_class", PriorityClass)
+def test_a_routed_job_reaches_its_class(lab: Lab, priority_class: PriorityClass) -> None:
+    async def main() -> None:
+        network = Network(lab.settings())
+        await network.start()
+        htb("up0")
+        job = await lab.job(network, priority_class=priority_class)
+        send(job.space, WORLD)  # resolves the neighbours
+        with growth("up0") as grown:
+            send(job.space, WORLD)
+        assert grown == {tc_class(priority_class): _PACKETS}
+        await network.stop()
+
+    anyio.run(main)
+
+
+def test_a_changed_class_counts_at_once(lab: Lab) -> None:
+    async def main() -> None:
+        network = Network(lab.settings())
+        await network.start()
+        htb("up0")
+        job, other = await lab.job(network), await lab.job(network)
+        send(job.space, WORLD)
+        for each in (PriorityClass.HIGH, PriorityClass.BACKGROUND, PriorityClass.BACKGROUND, PriorityClass.REALTIME):
+            await network.set_priority(job.address, each)
+            with growth("up0") as grown:
+                send(job.space, WORLD)
+            assert grown == {tc_class(each): _PACKETS}
+        with growth("up0") as grown:
+            send(other.space, WORLD)
+        assert grown == {tc_class(PriorityClass.NORMAL): _PACKETS}
+        await network.detach(job.attachment)
+        await network.stop()
+
+    anyio.run(main)
+
+
+def test_the_answers_of_a_published_port_too(lab: Lab) -> None:
+    """Their source is the job's address until the last hook translates it."""
+    from jobs.spec import Publish
+
+    async def main() -> None:
+        network = Network(lab.settings())
+        await network.start()
+        htb("up0")
+        publish = (Publish(5300, 53, "udp"),)
+        job = await lab.job(network, priority_class=PriorityClass.HIGH, publish=publish)
+        with job.space.within():
+            server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with lab.world.within():
+            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with server, client:
+            server.bind((job.address, 53))
+            server.settimeout(2)
+            client.sendto(b"question", ("198.51.100.2", 5300))
+            _, peer = server.recvfrom(100)
+            with growth("up0") as grown:
+                for _ in range(_PACKETS):
+                    server.sendto(b"answer", peer)
+        assert grown == {tc_class(PriorityClass.HIGH): _PACKETS}
+        await network.stop()
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize("br_netfilter", ["1", "0"])
+def test_a_bridged_uplink(lab: Lab, br_netfilter: str) -> None:
+    """The way to the network is a port of the bridge: no routing, so the port's map decides."""
+
+    async def main() -> None:
+        run("sysctl", "-qw", f"net.bridge.bridge-nf-call-iptables={br_netfilter}")
+        network = Network(lab.settings(trunk_ports=("trunk0",)))
+        await network.start()
+        async with _trunk(lab):
+            job = await lab.job(network, priority_class=PriorityClass.REALTIME)
+            send(job.space, "10.213.200.1")
+            with growth("trunk0") as grown:
+                send(job.space, "10.213.200.1")
+            assert grown == {tc_class(PriorityClass.REALTIME): _PACKETS}
+            await network.set_priority(job.address, PriorityClass.BACKGROUND)
+            with growth("trunk0") as grown:
+                send(job.space, "10.213.200.1")
+            assert grown == {tc_class(PriorityClass.BACKGROUND): _PACKETS}
+        await network.stop()
+
+    anyio.run(main)
+
+
+def _trunk(lab: Lab):  # type: ignore[no-untyped-def]
+    """A port of the bridge with a station behind it, as an administrator would add one."""
+    from contextlib import asynccontextmanager
+
+    from pyroute2 import AsyncIPRoute
+
+    @asynccontextmanager
+    async def made():  # type: ignore[no-untyped-def]
+        async with AsyncIPRoute() as host:
+            await host.link("add", ifname="trunk0", kind="veth", peer={"ifname": "lan0", "net_ns_fd": lab.world.fd})
+        run("ip", "link", "set", "trunk0", "master", "jobs0", "up")
+        htb("trunk0")
+        lab.world.run("ip", "address", "add", "10.213.200.1/16", "dev", "lan0")
+        lab.world.run("ip", "link", "set", "lan0", "up")
+        yield
+        run("ip", "link", "del", "trunk0")
+
+    return made()
