@@ -83,7 +83,7 @@ class Client:
     def logs(
         self, job: str | int, stream: protocol.Stream, *, start: int = 0, tail: int = 0, follow: bool = False
     ) -> tuple[int, Iterator[bytes]]:
-        """(offset of the first byte, the bytes). More than `start` when older output was dropped."""
+        """(offset of the first byte, the bytes to be read whole). More than `start` when older output was dropped."""
         query = urlencode({"from": start, "tail": tail, "follow": str(follow).lower()})
         response = self._stream(f"/v1/jobs/{_part(job)}/logs/{stream}?{query}", follow)
         return int(response.headers.get("x-log-from", start)), response.chunks
@@ -95,6 +95,11 @@ class Client:
 
     def head(self) -> protocol.Head:
         return protocol.decode(protocol.Head, self.call("GET", "/v1/head"))
+
+    def wait_until_back(self) -> None:
+        """After an Unavailable that came while something was followed."""
+        self.close()
+        self._patiently(self.head)
 
     def host(self) -> dict[str, Any]:
         found: dict[str, Any] = self.call("GET", "/v1/host")
@@ -138,9 +143,10 @@ class Client:
         return response
 
     def _stream(self, target: str, follow: bool) -> Response:
-        """On a connection of its own from now on: other calls may be made while it is read, or it is left half read."""
+        """What is followed gets a connection of its own: other calls may be made meanwhile, or it is left half read."""
         response = self._send("GET", target, timeout_s=None if follow else 60)
-        self._connection = None
+        if follow:
+            self._connection = None
         return response
 
     def _try(self, method: str, target: str, body: bytes, timeout_s: float | None) -> Response:

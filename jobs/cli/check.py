@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from jobs.cli.arguments import AsJson, Sets
+
+EXAMPLES = """
+jobs check encode.toml
+jobs check --json encode.toml          every key as it is understood, units resolved
+"""
+
+
+def command(
+    files: Annotated[list[str], typer.Argument(metavar="SPEC…", help="TOML files; - is stdin.", show_default=False)],
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check specs as `submit` would, without submitting."""
+    from jobs import render
+    from jobs.cli.connect import daemon
+    from jobs.cli.specs import read_specs
+    from jobs.cli.terminal import data, json_data
+
+    specs = daemon().check(read_specs(files, sets or [])).specs
+    if as_json:
+        json_data(list(specs))
+    else:
+        for file, spec in zip(files, specs, strict=False):
+            data(render.spec_line(file, spec))

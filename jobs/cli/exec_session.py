@@ -1,0 +1,134 @@
+"""The near end of `exec`: redeems the ticket for descriptors of the program and moves bytes until it ends.
+
+Messages and their order: runtime/messages.py, "jobs CLI ↔ exec.sock". They are said again here because the CLI may not
+import upwards; tests/unit/jobs/test_cli_imports.py compares the two.
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import termios
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from jobs.errors import HostError, LauncherGone
+from jobs.protocol import Ticket
+
+MOST_BYTES = 192 << 10
+COPY_BYTES = 64 << 10
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+
+def session(ticket: Ticket) -> int:
+    """Exit status of the program. Raises LauncherGone, HostError."""
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        channel.connect(ticket.socket)
+        channel.send(json.dumps(["Ticket", ticket.ticket]).encode())
+    except OSError as error:
+        raise LauncherGone(f"the launcher does not answer on {ticket.socket}: {error.strerror}",
+                           hint="see: systemctl status jobs-launcher") from error  # fmt: skip
+    with channel:
+        name, values, fds = _receive(channel)
+        if name != "Started":
+            raise HostError(f"the program could not be started: {_reason(name, values)}")
+        if values[0]:
+            with _raw_terminal(), _window_size(fds[0]):
+                return _pump(channel, {fds[0]: STDOUT}, fds[0])
+        return _pump(channel, {fds[1]: STDOUT, fds[2]: STDERR}, fds[0])
+
+
+def _pump(channel: socket.socket, outputs: dict[int, int], stdin: int) -> int:
+    """`outputs`: descriptor to read → ours to write. Ends when the status came and every output is at its end."""
+    poll = select.poll()
+    for fd in (channel.fileno(), STDIN, *outputs):
+        poll.register(fd, select.POLLIN)
+    status: int | None = None
+    while status is None or outputs:
+        for fd, _ in poll.poll():
+            if fd == channel.fileno():
+                name, values, _ = _receive(channel)
+                if name != "Exited":
+                    raise HostError(f"the program was lost: {_reason(name, values)}")
+                status = int(values[0])
+                poll.unregister(fd)
+            elif fd == STDIN:
+                if not _copy(STDIN, stdin):
+                    poll.unregister(STDIN)
+                    if stdin not in outputs:  # a terminal stays open for its output
+                        os.close(stdin)
+            elif not _copy(fd, outputs[fd]):
+                poll.unregister(fd)
+                del outputs[fd]
+    return status
+
+
+def _copy(source: int, target: int) -> bool:
+    """False at the end of either. EIO is how a terminal says that its last user is gone."""
+    try:
+        data = os.read(source, COPY_BYTES)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(target, view) :]
+    except OSError:
+        return False
+    return bool(data)
+
+
+@contextmanager
+def _raw_terminal() -> Iterator[None]:
+    """Every key goes to the program, Ctrl-C too."""
+    if not os.isatty(STDIN):
+        yield
+        return
+    before = termios.tcgetattr(STDIN)
+    tty.setraw(STDIN)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(STDIN, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def _window_size(master: int) -> Iterator[None]:
+    """The program's terminal has the size of ours, now and whenever ours changes."""
+
+    def resize(*_: Any) -> None:
+        try:
+            fcntl.ioctl(master, termios.TIOCSWINSZ, fcntl.ioctl(STDOUT, termios.TIOCGWINSZ, b"\0" * 8))
+        except OSError:  # ours is no terminal
+            pass
+
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGWINCH, resize)
+    resize()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+
+
+def _receive(channel: socket.socket) -> tuple[str, list[Any], list[int]]:
+    data, ancillary, _, _ = channel.recvmsg(MOST_BYTES, socket.CMSG_SPACE(16 * 4), socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    if not data:
+        return "", [], list(fds)
+    name, *values = json.loads(data)
+    return str(name), values, list(fds)
+
+
+def _reason(name: str, values: list[Any]) -> str:
+    if name == "StepError":
+        step, errno, path = values
+        return f"failed at step '{step}'{f' on {path}' if path else ''}: {os.strerror(errno)}"
+    return "the launcher hung up" if not name else f"unexpected answer {name}"

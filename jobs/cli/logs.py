@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.cli.arguments import JobId
+
+if TYPE_CHECKING:
+    from jobs.client import Client
+    from jobs.protocol import Stream
+
+EXAMPLES = """
+jobs logs 17
+jobs logs -f 17                        until the job has ended
+jobs logs --stderr --tail 20 17
+"""
+
+
+def command(
+    job: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    tail: Annotated[int, typer.Option("--tail", "-n", min=0, max=1_000_000, help="Only the last lines.")] = 0,
+    stderr: Annotated[bool, typer.Option("--stderr", "-e", help="The job's stderr instead of its stdout.")] = False,
+) -> None:
+    """Print a job's output as it was written."""
+    from jobs.cli.connect import daemon
+
+    _copy(daemon(), job, "stderr" if stderr else "stdout", tail, follow)
+
+
+def _copy(client: Client, job: str, stream: Stream, tail: int, follow: bool) -> None:
+    """Resumes where it was when the daemon restarts meanwhile, or dropped old output while we were slow."""
+    import sys
+
+    from jobs.cli.following import dropped
+    from jobs.cli.terminal import say
+    from jobs.errors import Unavailable
+
+    at = 0
+    while True:
+        before = at
+        ended = client.job(job).final  # before the output is read: what came last is then in it
+        try:
+            start, chunks = client.logs(job, stream, start=at, tail=tail, follow=follow)
+            if start > at and not tail:
+                say(dropped(start - at))
+            at, tail = start, 0
+            for data in chunks:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+                at += len(data)
+        except Unavailable:
+            if not follow:
+                raise
+            client.close()  # the next question waits for the daemon
+            continue
+        if not follow or (ended and at == before):
+            return
