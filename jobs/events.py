@@ -6,10 +6,11 @@ Wall times (`at`) are for display only; running time comes from the node as `ran
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from jobs.placement import Placement
+from jobs.placement import from_json as placement_from_json
 from jobs.spec import JobSpec, from_json, to_json
 
 
@@ -167,7 +168,7 @@ class CancelRequested(Event):
     """`signal` without SIG; after `grace_s` the job is killed."""
 
     kind = "cancel_requested"
-    by: str
+    by: str  # "owner" | "operator" | "time_limit"
     signal: str
     grace_s: float
     at: float = 0.0
@@ -226,16 +227,15 @@ def dump(event: Event) -> dict[str, Any]:
 
 
 def load(data: dict[str, Any]) -> Event:
-    """Inverse of `dump`. Raises KeyError on an unknown kind; keys of later versions are an error too."""
+    """Inverse of `dump`. Raises KeyError on an unknown kind, TypeError on unknown or missing keys (a later version)."""
     cls = KINDS[data["kind"]]
-    values = {field.name: data[field.name] for field in fields(cls) if field.name in data}
+    values = {key: value for key, value in data.items() if key != "kind"}
     if "spec" in values:
         values["spec"] = from_json(values["spec"])
     if "owner" in values:
         values["owner"] = Owner(**{**values["owner"], "groups": tuple(values["owner"]["groups"])})
     if "placement" in values:
-        place = values["placement"]
-        values["placement"] = Placement(**{**place, "cpus": tuple(place["cpus"]), "mems": tuple(place["mems"])})
+        values["placement"] = placement_from_json(values["placement"])
     if "usage" in values:
         values["usage"] = Usage(**values["usage"])
     if "leftovers" in values:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """`cpus` are exclusive when `exclusive`, else the shared pool in which `shares` of a CPU is this job's part."""
+    """`cpus` are exclusive when `exclusive`; else other fractional jobs run on them too and `shares` CPUs of time,
+    the same part of each, belong to this job."""
 
     node_id: str
     cpus: tuple[int, ...]
@@ -15,3 +17,18 @@ class Placement:
     exclusive: bool
     shares: float = 0.0  # CPUs, for a fractional request; 0 when exclusive
     memory_bytes: int = 0
+    memory: tuple[tuple[int, int], ...] = ()  # (memory node, bytes reserved there); sums to memory_bytes
+    hugepages: tuple[tuple[int, int, int], ...] = ()  # (memory node, page size in bytes, pages)
+
+
+def from_json(data: dict[str, Any]) -> Placement:
+    """Inverse of `dataclasses.asdict`; lists become tuples again."""
+    return Placement(
+        **{
+            **data,
+            "cpus": tuple(data["cpus"]),
+            "mems": tuple(data["mems"]),
+            "memory": tuple((node, size) for node, size in data.get("memory", ())),
+            "hugepages": tuple((node, size, pages) for node, size, pages in data.get("hugepages", ())),
+        }
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from typing import Any
 
 from jobs.events import Owner, Usage
 from jobs.ids import ExecutionId
 from jobs.placement import Placement
+from jobs.placement import from_json as placement_from_json
 from jobs.spec import JobSpec
 
 
@@ -50,7 +52,8 @@ class Cancel:
 class Record:
     """`version` counts the events applied; a proposal against an older version is stale.
 
-    `placement` is set exactly while the job owns CPUs; `pause_holds` says who wants it frozen.
+    `placement` is set exactly while the job owns CPUs; `pause_holds` says who wants it frozen. `home` is the last
+    placement: the memory nodes where its pages lie, also while it is frozen and owns no CPUs.
     """
 
     job: int
@@ -84,8 +87,39 @@ class Record:
     usage: Usage = field(default_factory=Usage)
     cleaned: bool = False  # the node let go of everything of the last attempt
     leftovers: tuple[str, ...] = ()
+    home: Placement | None = None
+    weights_version: int = 0  # the version that changed weights or network class after the placement; 0: none did
 
     @property
     def execution(self) -> ExecutionId:
         """The current attempt; attempt 0 means none yet."""
         return ExecutionId(self.job, 0, self.attempt)
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """Everything but the spec, which never changes and is kept apart; only JSON types inside."""
+    data = {field.name: getattr(record, field.name) for field in fields(record) if field.name != "spec"}
+    data["owner"] = asdict(record.owner)
+    data["pause_holds"] = sorted(record.pause_holds)
+    data["usage"] = asdict(record.usage)
+    for name in ("placement", "home", "cancel"):
+        data[name] = asdict(data[name]) if data[name] is not None else None
+    return data
+
+
+def from_json(data: dict[str, Any], spec: JobSpec) -> Record:
+    """Inverse of `to_json`. Raises TypeError on keys that this version does not know."""
+    return Record(
+        **{
+            **data,
+            "spec": spec,
+            "state": State(data["state"]),
+            "owner": Owner(**{**data["owner"], "groups": tuple(data["owner"]["groups"])}),
+            "pause_holds": frozenset(data["pause_holds"]),
+            "usage": Usage(**data["usage"]),
+            "leftovers": tuple(data["leftovers"]),
+            "placement": placement_from_json(data["placement"]) if data["placement"] else None,
+            "home": placement_from_json(data["home"]) if data["home"] else None,
+            "cancel": Cancel(**data["cancel"]) if data["cancel"] else None,
+        }
+    )

@@ -6,15 +6,20 @@ Requests (pause, cancel, priority) mark the record; the loop acts on the marks, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from jobs import events as ev
+from jobs.ids import ExecutionId
 from jobs.record import Cancel, Record, State
 
 HELD, QUEUED, STARTING, RUNNING, FROZEN, THAWING = (
     State.HELD, State.QUEUED, State.STARTING, State.RUNNING, State.FROZEN, State.THAWING,
 )  # fmt: skip
+
+
+TIME_LIMIT = "time_limit"  # `by` of the cancel that the scheduler itself proposes
 
 
 class Illegal(ValueError):
@@ -92,7 +97,7 @@ def advance(record: Record | None, event: ev.Event) -> Record:
     row = TABLE[record.state]
     if type(event) not in row:
         raise Illegal(f"{event.kind}: job {record.job} is {record.state}")
-    if isinstance(event, _OF_EXECUTION) and event.execution != str(record.execution):
+    if isinstance(event, _OF_EXECUTION) and (event.execution != str(record.execution) or not record.attempt):
         raise Illegal(f"{event.kind}: execution {event.execution} is not the current {record.execution}")
     after = row[type(event)]
     changed = _MEANING[type(event)](record, event)
@@ -104,10 +109,10 @@ def _outcome(after: State, event: ev.Event, record: Record) -> State:
     if isinstance(event, ev.Exited):
         by_cause = {"oom": State.OUT_OF_MEMORY, "time_limit": State.TIMED_OUT, "cancelled": State.CANCELLED}
         return by_cause.get(event.cause) or (State.COMPLETED if event.status == 0 else State.FAILED)
+    if isinstance(event, ev.Lost | ev.StartFailed) and record.cancel:
+        return State.TIMED_OUT if record.cancel.by == TIME_LIMIT else State.CANCELLED
     if isinstance(event, ev.Lost) and record.spec.on_lost == "requeue":
-        return QUEUED
-    if isinstance(event, ev.StartFailed) and record.cancel:
-        return State.CANCELLED
+        return HELD if record.pause_holds else QUEUED
     return after
 
 
@@ -138,8 +143,12 @@ def _hold_released(record: Record, event: ev.HoldReleased) -> Record:
 
 
 def _placed(record: Record, event: ev.Placed) -> Record:
-    return replace(record, attempt=record.attempt + 1, placement=event.placement, started_at=0.0, cleaned=False,
-                   leftovers=(), reason="")  # fmt: skip
+    following = ExecutionId(record.job, 0, record.attempt + 1)
+    if event.execution != str(following):
+        raise Illegal(f"{event.kind}: execution {event.execution} is not the next one, {following}")
+    return replace(record, attempt=following.attempt, placement=event.placement, home=event.placement, cleaned=False,
+                   leftovers=(), reason="", weights_version=0, started_at=0.0, ended_at=0.0, ran_s=0.0, freezes=0,
+                   exit_status=None, usage=ev.Usage())  # fmt: skip
 
 
 def _started(record: Record, event: ev.Started) -> Record:
@@ -147,15 +156,20 @@ def _started(record: Record, event: ev.Started) -> Record:
 
 
 def _start_failed(record: Record, event: ev.StartFailed) -> Record:
-    return replace(record, ended_at=event.at, placement=None, reason=event.message)
+    return replace(record, ended_at=event.at, placement=None, home=None, reason=event.message)
 
 
 def _pause(record: Record, event: ev.PauseRequested) -> Record:
-    return replace(record, pause_holds=record.pause_holds | {event.by}, keep_cpus=event.keep_cpus, reason="")
+    # A second hold that does not keep the CPUs gives back those that the first one kept.
+    gives_back = record.state is FROZEN and not event.keep_cpus
+    return replace(record, pause_holds=record.pause_holds | {event.by}, keep_cpus=event.keep_cpus, reason="",
+                   placement=None if gives_back else record.placement)  # fmt: skip
 
 
 def _resume(record: Record, event: ev.ResumeRequested) -> Record:
     # An operator lifts every hold, an owner only their own.
+    if event.by == "owner" and record.pause_holds == {"operator"}:
+        raise Illegal("an operator holds this job; only an operator can resume it")
     left = record.pause_holds - {"owner"} if event.by == "owner" else frozenset[str]()
     return replace(record, pause_holds=left)
 
@@ -171,7 +185,7 @@ def _freeze_failed(record: Record, event: ev.FreezeFailed) -> Record:
 
 
 def _thaw_placed(record: Record, event: ev.ThawPlaced) -> Record:
-    return replace(record, placement=event.placement)
+    return replace(record, placement=event.placement, home=event.placement)
 
 
 def _thawed(record: Record, event: ev.Thawed) -> Record:
@@ -182,33 +196,43 @@ def _priority(record: Record, event: ev.PriorityChanged) -> Record:
     def new(given: Any, old: Any) -> Any:
         return old if given is None else given
 
-    return replace(record, urgency=new(event.urgency, record.urgency),
-                   cpu_weight=new(event.cpu_weight, record.cpu_weight),
-                   io_weight=new(event.io_weight, record.io_weight),
-                   network_class=new(event.network_class, record.network_class))  # fmt: skip
+    changed = replace(record, urgency=new(event.urgency, record.urgency),
+                      cpu_weight=new(event.cpu_weight, record.cpu_weight),
+                      io_weight=new(event.io_weight, record.io_weight),
+                      network_class=new(event.network_class, record.network_class))  # fmt: skip
+    # Urgency lives in the scheduler; the rest is in the kernel of a job that is on a node and must be written there.
+    in_kernel = _weights(changed) != _weights(record) and record.state.on_node
+    return replace(changed, weights_version=record.version + 1) if in_kernel else changed
+
+
+def _weights(record: Record) -> tuple[int, int, str]:
+    return record.cpu_weight, record.io_weight, record.network_class
 
 
 def _cancel(record: Record, event: ev.CancelRequested) -> Record:
-    marked = replace(record, cancel=Cancel(event.by, event.signal, event.grace_s), reason=f"cancelled by {event.by}")
-    # Nothing is on a node, so nothing will report an end or a clean-up.
-    return marked if record.state.on_node else replace(marked, ended_at=event.at, cleaned=True)
+    reason = "the time limit is over" if event.by == TIME_LIMIT else f"cancelled by {event.by}"
+    marked = replace(record, cancel=Cancel(event.by, event.signal, event.grace_s), reason=reason)
+    # Nothing is on a node, so nothing will report an end; only an earlier, lost attempt may still be cleaned up.
+    if record.state.on_node:
+        return marked
+    return replace(marked, ended_at=event.at, cleaned=record.cleaned or not record.attempt)
 
 
 def _exited(record: Record, event: ev.Exited) -> Record:
     return replace(record, exit_status=event.status, ran_s=event.ran_s, usage=event.usage, ended_at=event.at,
-                   placement=None, running_since=0.0, frozen_at=0.0, resident_bytes=0)  # fmt: skip
+                   placement=None, home=None, running_since=0.0, frozen_at=0.0, resident_bytes=0)  # fmt: skip
 
 
 def _lost(record: Record, event: ev.Lost) -> Record:
-    return replace(record, ended_at=event.at, placement=None, running_since=0.0, frozen_at=0.0, resident_bytes=0,
-                   reason=event.reason)  # fmt: skip
+    return replace(record, ended_at=event.at, placement=None, home=None, running_since=0.0, frozen_at=0.0,
+                   resident_bytes=0, reason=event.reason)  # fmt: skip
 
 
 def _cleaned(record: Record, event: ev.CleanedUp) -> Record:
     return replace(record, cleaned=True, leftovers=event.leftovers)
 
 
-_MEANING = {
+_MEANING: dict[type[ev.Event], Callable[[Record, Any], Record]] = {
     ev.HoldReleased: _hold_released, ev.Placed: _placed, ev.Started: _started, ev.StartFailed: _start_failed,
     ev.PauseRequested: _pause, ev.ResumeRequested: _resume, ev.Frozen: _frozen, ev.FreezeFailed: _freeze_failed,
     ev.ThawPlaced: _thaw_placed, ev.Thawed: _thawed, ev.PriorityChanged: _priority, ev.CancelRequested: _cancel,

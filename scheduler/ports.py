@@ -75,7 +75,11 @@ class Node(Protocol):
     def freeze(self, record: Record) -> None: ...
     def thaw(self, record: Record) -> None: ...
     def stop(self, record: Record) -> None:
-        """Signal, grace, kill; thaws as needed. A stronger request replaces a weaker one."""
+        """Signal, grace, kill, as `record.cancel` says (also for a time limit: `by` is "time_limit"), thawed as needed.
+
+        A stronger request replaces a weaker one. A frozen record without placement owns no CPUs to handle a signal
+        on, and no room was found for it: killed at once.
+        """
 
     def reprioritise(self, record: Record) -> None:
         """Writes CPU weight, I/O weight and network class of the record into the kernel, frozen or not."""

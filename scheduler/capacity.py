@@ -1,0 +1,239 @@
+"""What this host can give and who holds it: CPUs, memory, huge pages, published ports. Pure.
+
+`Capacity` is fixed; `Ledger` is changed by `charge` and `release` with records, and by nothing else. Invariants:
+a CPU is free, exclusively one job's, or shared by fractional jobs whose parts of it sum to at most 1000 thousandths;
+on each memory node Σ reserved(running) + Σ resident(frozen) ≤ its memory. A charge that breaks one raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.host import NumaNode, Topology
+from jobs.placement import Placement
+from jobs.record import Record, State
+
+MILLI = 1000  # thousandths of a CPU: integers, because sums of floats drift
+
+
+class Overcommitted(AssertionError):
+    """A charge would give something away twice. Always a bug of ours, never a user's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The topology less what the host keeps for itself. `memory[n]` in bytes, `pages[n, size]` in pages."""
+
+    nodes: tuple[NumaNode, ...]
+    siblings: tuple[tuple[int, ...], ...]
+    memory: Mapping[int, int]
+    pages: Mapping[tuple[int, int], int]
+    node_of: Mapping[int, int]  # CPU → NUMA node
+    distance: Mapping[tuple[int, int], int]
+    node_id: str = ""
+    max_jobs: int = 1000  # running or frozen at a time
+
+    @classmethod
+    def of(cls, topology: Topology, *, reserve_bytes: int = 0, node_id: str = "", max_jobs: int = 1000) -> Capacity:
+        """The reserve is taken from the nodes in proportion to their memory, rounded up."""
+        total = max(1, topology.memory_bytes)
+        kept = {node.id: -(-reserve_bytes * node.memory_bytes // total) for node in topology.nodes}
+        return cls(
+            nodes=tuple(sorted(topology.nodes, key=lambda node: node.id)),
+            siblings=topology.siblings,
+            memory={node.id: max(0, node.memory_bytes - kept[node.id]) for node in topology.nodes},
+            pages={(node.id, size): free for node in topology.nodes for size, free in node.hugepages},
+            node_of={cpu: node.id for node in topology.nodes for cpu in node.cpus},
+            distance={(node.id, other): far for node in topology.nodes for other, far in node.distances},
+            node_id=node_id,
+            max_jobs=max_jobs,
+        )
+
+    def far(self, one: int, other: int) -> int:
+        """ACPI SLIT distance: 10 is local; 20 where the firmware says nothing (as Linux's REMOTE_DISTANCE)."""
+        return self.distance.get((one, other), 10 if one == other else 20)
+
+    @property
+    def cpus(self) -> int:
+        return len(self.node_of)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What one record holds now. Equal records have equal holds, so a charge can be undone from the record alone."""
+
+    exclusive: tuple[int, ...] = ()
+    shared: tuple[int, ...] = ()
+    milli_each: int = 0  # on each shared CPU
+    memory: tuple[tuple[int, int], ...] = ()
+    growth: tuple[tuple[int, int], ...] = ()  # of a frozen job: what it may take again when it runs
+    pages: tuple[tuple[int, int, int], ...] = ()
+    ports: tuple[tuple[str, int], ...] = ()
+    counts: bool = False  # against max_jobs
+
+
+NOTHING = Hold()
+
+
+def hold_of(record: Record) -> Hold:
+    """A frozen job keeps its resident memory, on each of its nodes at worst all of it; ports stay until clean-up."""
+    ports = ports_of(record) if record.attempt and not record.cleaned else ()
+    home = record.home
+    if not record.state.on_node or home is None:
+        return Hold(ports=ports) if ports else NOTHING
+    if record.state is not State.FROZEN:
+        return hold_for(home, ports)
+    cpus = hold_for(record.placement) if record.placement else NOTHING
+    resident = tuple((node, min(size, record.resident_bytes)) for node, size in home.memory)
+    return Hold(
+        exclusive=cpus.exclusive,
+        shared=cpus.shared,
+        milli_each=cpus.milli_each,
+        memory=resident,
+        growth=tuple((node, size - kept) for (node, size), (_, kept) in zip(home.memory, resident, strict=True)),
+        pages=home.hugepages,
+        ports=ports,
+        counts=True,
+    )
+
+
+def ports_of(record: Record) -> tuple[tuple[str, int], ...]:
+    """The host's ports that the job publishes, as (protocol, port)."""
+    return tuple(sorted({(item.protocol, item.host_port) for item in record.spec.network.publish}))
+
+
+def milli_each(shares: float, cpus: int) -> int:
+    """Thousandths of each CPU, rounded up, so that the parts never add up to less than the shares."""
+    return -(-milli(shares) // max(1, cpus))
+
+
+def milli(shares: float) -> int:
+    return max(1, round(shares * MILLI))
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Who holds what. `copy` before trying things out. A job's hold is charged whole and released whole."""
+
+    capacity: Capacity
+    holds: dict[int, Hold] = field(default_factory=dict)
+    owner: dict[int, int] = field(default_factory=dict)  # exclusive CPU → job
+    shared: dict[int, int] = field(default_factory=dict)  # CPU → thousandths given to fractional jobs
+    memory: dict[int, int] = field(default_factory=dict)  # memory node → bytes held
+    pages: dict[tuple[int, int], int] = field(default_factory=dict)
+    growth: dict[int, dict[int, int]] = field(default_factory=dict)  # memory node → frozen job → bytes
+    ports: dict[tuple[str, int], set[int]] = field(default_factory=dict)
+    jobs: int = 0
+
+    def copy(self) -> Ledger:
+        return Ledger(
+            self.capacity, dict(self.holds), dict(self.owner), dict(self.shared), dict(self.memory), dict(self.pages),
+            {node: dict(jobs) for node, jobs in self.growth.items()},
+            {port: set(jobs) for port, jobs in self.ports.items()}, self.jobs,
+        )  # fmt: skip
+
+    # ── what is left ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def is_free(self, cpu: int) -> bool:
+        return cpu not in self.owner and cpu not in self.shared
+
+    def free_cpus(self, node: NumaNode) -> list[int]:
+        return [cpu for cpu in node.cpus if cpu not in self.owner and cpu not in self.shared]
+
+    def most_free_cpus(self) -> int:
+        """At least as many CPUs as are free; quick."""
+        return max(0, self.capacity.cpus - len(self.owner) - len(self.shared))
+
+    def milli_left(self, cpu: int) -> int:
+        """Thousandths of a CPU that fractional jobs may still get there."""
+        return 0 if cpu in self.owner else MILLI - self.shared.get(cpu, 0)
+
+    def free_memory(self, node: int, *, headroom: bool) -> int:
+        """Bytes. With `headroom`, less what the neediest frozen job needs there to come back: not for new work."""
+        kept = max(self.growth.get(node, {}).values(), default=0) if headroom else 0
+        return self.capacity.memory.get(node, 0) - self.memory.get(node, 0) - kept
+
+    def free_pages(self, node: int, size: int) -> int:
+        return self.capacity.pages.get((node, size), 0) - self.pages.get((node, size), 0)
+
+    def refusal(self, placement: Placement) -> str:
+        """Why the placement can't be given any more; "" when it can."""
+        for cpu in placement.cpus:
+            if placement.exclusive and not self.is_free(cpu):
+                return f"CPU {cpu} is not free"
+            if not placement.exclusive and self.milli_left(cpu) < milli_each(placement.shares, len(placement.cpus)):
+                return f"CPU {cpu} has not so much left"
+        for node, size in placement.memory:
+            if self.free_memory(node, headroom=False) < size:
+                return f"memory node {node} has less than {size} bytes free"
+        for node, size, pages in placement.hugepages:
+            if self.free_pages(node, size) < pages:
+                return f"memory node {node} has less than {pages} pages of {size} bytes free"
+        return ""
+
+    # ── changes ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def charge(self, job: int, hold: Hold) -> None:
+        """Raises Overcommitted, and changes nothing, when a CPU would belong to two jobs."""
+        if job in self.holds:
+            raise Overcommitted(f"job {job} holds something already")
+        for cpu in hold.exclusive:
+            if not self.is_free(cpu):
+                raise Overcommitted(f"CPU {cpu} for job {job} is not free: {self.owner.get(cpu, 'shared')}")
+        for cpu in hold.shared:
+            if self.milli_left(cpu) < hold.milli_each:
+                raise Overcommitted(f"CPU {cpu} has less than {hold.milli_each}/1000 left for job {job}")
+        self.holds[job] = hold
+        self._add(job, hold, 1)
+        self.owner.update(dict.fromkeys(hold.exclusive, job))
+        for node, size in hold.growth:
+            self.growth.setdefault(node, {})[job] = size
+        for port in hold.ports:
+            self.ports.setdefault(port, set()).add(job)
+
+    def release(self, job: int) -> None:
+        """Everything that the job holds; nothing when it holds nothing."""
+        hold = self.holds.pop(job, NOTHING)
+        self._add(job, hold, -1)
+        for cpu in hold.exclusive:
+            del self.owner[cpu]
+        for node, _ in hold.growth:
+            del self.growth[node][job]
+            if not self.growth[node]:
+                del self.growth[node]
+        for port in hold.ports:
+            self.ports[port].discard(job)
+            if not self.ports[port]:
+                del self.ports[port]
+
+    def _add(self, job: int, hold: Hold, sign: int) -> None:
+        for cpu in hold.shared:
+            _sum(self.shared, cpu, sign * hold.milli_each)
+        for node, size in hold.memory:
+            _sum(self.memory, node, sign * size)
+        for node, size, pages in hold.pages:
+            _sum(self.pages, (node, size), sign * pages)
+        self.jobs += sign * hold.counts
+
+
+def hold_for(placement: Placement, ports: tuple[tuple[str, int], ...] = ()) -> Hold:
+    """Of a job that runs with this placement."""
+    return Hold(
+        exclusive=placement.cpus if placement.exclusive else (),
+        shared=() if placement.exclusive else placement.cpus,
+        milli_each=0 if placement.exclusive else milli_each(placement.shares, len(placement.cpus)),
+        memory=placement.memory,
+        pages=placement.hugepages,
+        ports=ports,
+        counts=True,
+    )
+
+
+def _sum(sums: dict[Any, int], key: Any, amount: int) -> None:
+    total = sums.get(key, 0) + amount
+    if total:
+        sums[key] = total
+    else:
+        sums.pop(key, None)  # so that equal ledgers compare equal

@@ -1,0 +1,178 @@
+"""The shell around `decide`: wakes on commits and on deadlines, proposes what was decided, tells the node. No policy.
+
+At most one round per GAP_S; events in between are coalesced. Commit first, then act: a placement is in the journal
+before the node hears of it. What the node was told is remembered per record, so that a round repeats nothing; after a
+restart everything is told again, and every verb is safe to repeat.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+import anyio
+
+from jobs.errors import HostError, NoSuchJob, WrongState
+from jobs.events import CancelRequested, Event, Placed, ThawPlaced
+from jobs.ids import ExecutionId
+from jobs.record import Record, State
+from jobs.states import TIME_LIMIT
+from jobs.verdict import Verdict
+from scheduler.clock import Clock
+from scheduler.decide import (
+    Action,
+    Decision,
+    Freeze,
+    Place,
+    Reprioritise,
+    Start,
+    Stop,
+    Thaw,
+    ThawPlace,
+    TimeUp,
+    decide,
+    next_deadline,
+)  # fmt: skip
+from scheduler.ports import Node, Writer
+from scheduler.world import World
+
+log = logging.getLogger("jobs.loop")
+
+GAP_S = 0.020  # shortest time between rounds: at 20 ms the API keeps a p99 of 11 ms beside a round (measured)
+RETRY_S = 1.0  # after a round whose commits were refused, for example on a full disk
+
+
+class Loop:
+    """`await run()` until cancelled. `decision` is the last round's."""
+
+    def __init__(self, world: World, writer: Writer, node: Node, clock: Clock) -> None:
+        self._world, self._writer, self._node, self._clock = world, writer, node, clock
+        self._wake = anyio.Event()
+        self._told: dict[int, dict[str, object]] = {}  # job → verb → what it was told about
+        self.decision = Decision()
+        self.rounds = 0
+
+    def wake(self) -> None:
+        """Something changed. Cheap; any number of calls before the next round are one."""
+        self._wake.set()
+
+    def verdict(self, job: int) -> Verdict | None:
+        """Why the job does not run now; None when it does not wait for resources."""
+        record = self._world.live.get(job)
+        return self.decision.verdict(record) if record is not None else None
+
+    async def run(self) -> None:
+        while True:
+            self._wake = anyio.Event()
+            began = self._clock.monotonic()
+            refused = not await self.round()
+            await self._wait(began, retry=refused)
+
+    async def round(self) -> bool:
+        """One round, with all its consequences committed or told. False when a commit was refused by the host."""
+        self.rounds += 1
+        self.decision = decide(self._world, self._clock.wall(), self._running_s())
+        refused: list[HostError] = []
+        async with anyio.create_task_group() as tasks:  # together, so that the writer commits them as one batch
+            for action in self.decision.actions:
+                if isinstance(action, Place | ThawPlace | TimeUp):
+                    tasks.start_soon(self._propose, action, refused)
+        for action in self.decision.actions:
+            self._tell(action)
+        self._forget()
+        if refused:
+            log.error("round %d: %d commits refused: %s", self.rounds, len(refused), refused[0])
+        return not refused
+
+    # ── waiting ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _wait(self, began: float, *, retry: bool) -> None:
+        """Until something changed, a time limit is reached, or a refused commit is worth another try."""
+        limit_s = next_deadline(self._world, self._running_s())
+        until = began + RETRY_S if retry else None if limit_s is None else self._clock.monotonic() + limit_s
+        if retry:
+            self._wake = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            if until is not None:
+                tasks.start_soon(self._wake_at, until)
+            await self._wake.wait()
+            tasks.cancel_scope.cancel()
+        await self._clock.sleep_until(began + GAP_S)
+
+    async def _wake_at(self, deadline: float) -> None:
+        await self._clock.sleep_until(deadline)
+        self._wake.set()
+
+    def _running_s(self) -> Mapping[int, float]:
+        """Running time of the jobs that have a limit, as the node counts it."""
+        return {
+            job: self._node.running_s(record.execution)
+            for job, record in self._world.active.items()
+            if record.state is State.RUNNING and record.spec.time_limit_s
+        }
+
+    # ── doing ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _propose(self, action: Action, refused: list[HostError]) -> None:
+        """A stale action, one whose record has changed since the decision, is dropped."""
+
+        def make(record: Record) -> Event | None:
+            return self._event(action, record) if record.version == action.version else None
+
+        try:
+            await self._writer.propose(action.job, make)
+        except HostError as error:
+            refused.append(error)
+        except (WrongState, NoSuchJob) as error:
+            log.warning("decision dropped: %s", error)
+
+    def _event(self, action: Action, record: Record) -> Event:
+        now = self._clock.wall()
+        match action:
+            case Place():
+                execution = ExecutionId(record.job, 0, record.attempt + 1)
+                return Placed(record.job, str(execution), action.placement, now)
+            case ThawPlace():
+                return ThawPlaced(record.job, str(record.execution), action.placement, now)
+            case _:
+                stop = record.spec.stop
+                return CancelRequested(record.job, TIME_LIMIT, stop.signal, stop.grace_s, now)
+
+    def _tell(self, action: Action) -> None:
+        """The node's verb for what the record says now: it may have changed while the proposals were committed."""
+        record = self._world.active.get(action.job)
+        if record is None:
+            return
+        wish = _wish(action, record)
+        if wish is None:
+            return
+        verb, about = wish
+        told = self._told.setdefault(record.job, {})
+        if told.get(verb) == about:
+            return
+        told[verb] = about
+        verbs: Mapping[str, Callable[[Record], None]] = {
+            "start": self._node.start, "freeze": self._node.freeze, "thaw": self._node.thaw, "stop": self._node.stop,
+            "reprioritise": self._node.reprioritise,
+        }  # fmt: skip
+        verbs[verb](record)
+
+    def _forget(self) -> None:
+        for job in [job for job in self._told if job not in self._world.active]:
+            del self._told[job]
+
+
+def _wish(action: Action, record: Record) -> tuple[str, object] | None:
+    """The verb for an action on a record, and what makes it new: told again only when that changes. Pure."""
+    match action, record.state:
+        case (Place() | Start()), State.STARTING:
+            return "start", record.attempt
+        case (ThawPlace() | Thaw()), State.THAWING:
+            return "thaw", record.version
+        case Freeze(), State.RUNNING if record.pause_holds and record.cancel is None:
+            return "freeze", record.version
+        case (Stop() | TimeUp()), _ if record.cancel is not None:
+            return "stop", (record.attempt, record.placement is None, record.cancel)  # once: a signal is not repeated
+        case Reprioritise(), _:
+            return "reprioritise", (record.attempt, record.weights_version)
+    return None

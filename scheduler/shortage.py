@@ -1,0 +1,102 @@
+"""Why a demand does not fit, dimension by dimension, and who holds what it wants. Pure; data, not text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jobs.host import NumaNode
+from jobs.units import render_size
+from jobs.verdict import MOST_BLOCKERS, Reason
+from scheduler.allocate import Demand
+from scheduler.capacity import Capacity, Ledger
+
+
+def reasons(free: Ledger, demand: Demand, job: int, protected: int = 0) -> tuple[Reason, ...]:
+    """At least one. `free` is the ledger at the end of the round; `protected` the job that holds an earmark in it."""
+    nodes = _nodes(free.capacity, demand)
+    found = [*_jobs(free), *_ports(free, demand, job), *_cpus(free, demand, nodes), *_memory(free, demand, nodes),
+             *_pages(free, demand, nodes)]  # fmt: skip
+    if not found:
+        found = [Reason("placement", 1, 0, detail="no set of memory nodes has the CPUs and the memory together")]
+    if protected and protected != job:
+        detail = "what is free is kept for one that waits longer"
+        found.append(Reason("order", 1, 0, blockers=(protected,), detail=detail))
+    return tuple(found)
+
+
+def impossible(capacity: Capacity, demand: Demand) -> str:
+    """The first thing that this host does not have at all; "" when the demand fits an empty host by dimension."""
+    known = {node.id for node in capacity.nodes}
+    if not isinstance(demand.numa, str) and (missing := sorted(set(demand.numa) - known)):
+        has = ", ".join(map(str, sorted(known)))
+        return f"placement.numa: this host has no memory node {missing[0]}; it has {has}"
+    nodes = _nodes(capacity, demand)
+    where = "" if isinstance(demand.numa, str) else f" on memory nodes {', '.join(map(str, demand.numa))}"
+    cpus = sum(len(node.cpus) for node in nodes)
+    if demand.wide > cpus:
+        return f"resources.cpus: {demand.cpus or demand.shares:g} wanted, this host has {cpus}{where}"
+    memory = sum(capacity.memory[node.id] for node in nodes)
+    if demand.memory_bytes > memory:
+        return (
+            f"resources.memory: {render_size(demand.memory_bytes)} wanted, this host can give {render_size(memory)}"
+            f"{where}"
+        )
+    for size, wanted in demand.hugepages:
+        pages = sum(capacity.pages.get((node.id, size), 0) for node in nodes)
+        if wanted > pages:
+            return f"resources.hugepages: {wanted} of {render_size(size)} wanted, this host has {pages}{where}"
+    return "no set of memory nodes of this host has the CPUs, the memory and the huge pages together"
+
+
+def _nodes(capacity: Capacity, demand: Demand) -> list[NumaNode]:
+    return [node for node in capacity.nodes if isinstance(demand.numa, str) or node.id in demand.numa]
+
+
+def _some(jobs: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted({job for job in jobs if job > 0})[:MOST_BLOCKERS])  # negative: an earmark, see `order`
+
+
+def _jobs(free: Ledger) -> list[Reason]:
+    most = free.capacity.max_jobs
+    detail = f"{most} jobs are running or frozen; the setting max_jobs allows no more"
+    return [Reason("jobs", 1, 0, "jobs", detail=detail)] if free.jobs >= most else []
+
+
+def _ports(free: Ledger, demand: Demand, job: int) -> list[Reason]:
+    return [
+        Reason(f"port:{port}/{protocol}", 1, 0, "ports", _some(holders))
+        for protocol, port in demand.ports
+        if (holders := free.ports.get((protocol, port), set()) - {job})
+    ]
+
+
+def _cpus(free: Ledger, demand: Demand, nodes: list[NumaNode]) -> list[Reason]:
+    cpus = {cpu for node in nodes for cpu in node.cpus}
+    if demand.cpus:
+        have = sum(free.is_free(cpu) for cpu in cpus)
+    else:
+        have = sum(free.milli_left(cpu) >= demand.milli_each for cpu in cpus)
+    if have >= demand.wide:
+        return []
+    holders = (job for job, hold in free.holds.items() if not cpus.isdisjoint((*hold.exclusive, *hold.shared)))
+    return [Reason("cpus", demand.wide, have, "cpus", _some(holders))]
+
+
+def _memory(free: Ledger, demand: Demand, nodes: list[NumaNode]) -> list[Reason]:
+    have = sum(max(0, free.free_memory(node.id, headroom=True)) for node in nodes)
+    if have >= demand.memory_bytes:
+        return []
+    ids = {node.id for node in nodes}
+    holders = (job for job, hold in free.holds.items() if any(node in ids and size for node, size in hold.memory))
+    detail = f"memory: {render_size(demand.memory_bytes)} wanted, {render_size(have)} free"
+    return [Reason("memory", demand.memory_bytes, have, "bytes", _some(holders), detail)]
+
+
+def _pages(free: Ledger, demand: Demand, nodes: list[NumaNode]) -> list[Reason]:
+    found = []
+    for size, wanted in demand.hugepages:
+        have = sum(max(0, free.free_pages(node.id, size)) for node in nodes)
+        if have < wanted:
+            holders = (job for job, hold in free.holds.items() if any(row[1] == size for row in hold.pages))
+            found.append(Reason(f"hugepages:{size}", wanted, have, "pages", _some(holders)))
+    return found

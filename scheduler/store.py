@@ -1,0 +1,269 @@
+"""The one database: journal and read model, changed together; committed state for everyone who asks.
+
+Writing is for `writer` alone (`commit`); reading is on a second connection and never waits for it (ports.Reader).
+Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiosqlite
+import anyio
+
+from jobs import record as record_
+from jobs import spec as spec_
+from jobs import states
+from jobs.errors import Conflict, HostError
+from jobs.record import Record
+from scheduler.journal.database import DiskFull, failure, open_database, open_reader
+from scheduler.journal.entry import GENESIS, Entry, Unknown, broken_link, decode, encode, encode_event, split
+from scheduler.journal.sqlite import SqliteJournal
+from scheduler.ports import Stored
+from scheduler.statements import READ, WRITE
+
+CHECKED_AT_START = 1000  # newest entries whose hashes are compared at each start; verify(everything=True) compares all
+_CHUNK = 200  # entries read at a time, so that a slow follower holds no read transaction open
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one commit changes. `texts` are the events, encoded, in order; `jobs_of` the job of each."""
+
+    at: float
+    texts: list[str] = field(default_factory=list)
+    jobs_of: list[int] = field(default_factory=list)
+    added: dict[int, Record] = field(default_factory=dict)
+    changed: dict[int, Record] = field(default_factory=dict)
+    requests: list[tuple[int, str, int, int]] = field(default_factory=list)  # uid, request id, ordinal, job
+    specs: dict[str, bytes] = field(default_factory=dict)
+
+
+class Store:
+    """`await open()` before anything else. `epoch` counts the starts on this file; `seq` is the committed head."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.epoch = 0
+        self._writing: aiosqlite.Connection | None = None
+        self._reading: aiosqlite.Connection | None = None
+        self._journal: SqliteJournal | None = None
+        self._committed = anyio.Event()  # set and replaced at each commit: the followers' signal
+
+    async def open(self) -> Store:
+        """Opens, migrates, checks the newest entries, starts a new epoch. Raises HostError."""
+        self._writing = await open_database(self.path)
+        try:
+            self._reading = await open_reader(self.path)
+            await self.verify()
+            async with self._writing.execute(WRITE["next_epoch"]) as cursor:
+                row = await cursor.fetchone()
+                assert row is not None
+            self.epoch = int(row[0])
+            self._journal = SqliteJournal(self._writing, self.epoch, *await self._head())
+        except sqlite3.Error as error:
+            await self.close()
+            raise failure(self.path, error) from error
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def close(self) -> None:
+        for connection in (self._reading, self._writing):
+            if connection is not None:
+                await connection.close()
+        self._reading = self._writing = None
+
+    # ── writing: for scheduler/writer alone ─────────────────────────────────────────────────────────────────────
+
+    @property
+    def seq(self) -> int:
+        return self._journal.seq if self._journal else 0
+
+    async def commit(self, expected: int, batch: Batch) -> list[Entry]:
+        """All of the batch or nothing. Not to be cancelled: a cancelled statement still runs (writer shields it).
+
+        Raises Conflict (deposed), DiskFull or another HostError (nothing was kept), Unknown (stop).
+        """
+        assert self._writing is not None and self._journal is not None
+        try:
+            await self._writing.execute("BEGIN IMMEDIATE")
+            await self._write(expected, batch)
+            await self._writing.execute("COMMIT")
+        except sqlite3.Error as error:
+            if not await self._happened():
+                raise failure(self.path, error) from error
+        except Conflict:
+            await self._roll_back()
+            raise
+        entries = self._journal.settle(committed=True)
+        committed, self._committed = self._committed, anyio.Event()
+        committed.set()
+        return entries
+
+    async def _write(self, expected: int, batch: Batch) -> None:
+        assert self._writing is not None and self._journal is not None
+        position, mentions = 0, []
+        for texts in split(batch.texts):
+            entry = await self._journal.append(expected, batch.at, encode(texts))
+            expected = entry.seq
+            jobs = sorted(set(batch.jobs_of[position : position + len(texts)]))
+            mentions += [{"job": job, "seq": entry.seq} for job in jobs]
+            position += len(texts)
+        rows: list[tuple[str, list[dict[str, Any]]]] = [
+            ("add_job_entry", mentions),
+            ("add_job", [_job_row(record, new=True) for record in batch.added.values()]),
+            ("change_job", [_job_row(record, new=False) for record in batch.changed.values()]),
+            ("add_request", [{"uid": uid, "request_id": request, "ordinal": ordinal, "job": job}
+                             for uid, request, ordinal, job in batch.requests]),
+            ("add_spec", [{"digest": digest, "toml": toml} for digest, toml in batch.specs.items()]),
+        ]  # fmt: skip
+        for name, values in rows:
+            if values:
+                await self._writing.executemany(WRITE[name], values)
+
+    async def _happened(self) -> bool:
+        """Whether a commit that failed is there all the same: an error can come after the decisive write."""
+        assert self._writing is not None and self._journal is not None
+        try:
+            if self._writing.in_transaction or self._journal.pending_hash != (await self._head())[1]:
+                await self._roll_back()
+                return False
+        except (sqlite3.Error, HostError) as error:
+            raise Unknown(
+                f"it is not known whether the last commit to {self.path} happened: {error}",
+                hint="the daemon stops; running jobs go on. Look at the disk (dmesg), then start it again",
+            ) from error
+        return True
+
+    async def _roll_back(self) -> None:
+        assert self._writing is not None and self._journal is not None
+        self._journal.settle(committed=False)
+        if self._writing.in_transaction:
+            await self._writing.execute("ROLLBACK")
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def record(self, job: int) -> Record | None:
+        rows = await self._rows(READ["job"], {"job": job})
+        return _record(rows[0]) if rows else None
+
+    async def records(self, *, uid: int | None = None, states: Sequence[str] = (), newest: int = 0) -> list[Record]:
+        """Oldest first; `newest` keeps only the last so many, 0 all."""
+        name = "jobs_of_user" if uid is not None else "jobs_in_states" if states else "jobs"
+        wanted = json.dumps(list(states)) if states else None
+        rows = await self._rows(READ[name], {"uid": uid, "states": wanted, "newest": newest or -1})
+        return [_record(row) for row in reversed(rows)]
+
+    async def live_records(self) -> list[Record]:
+        """Not final, or not cleaned up: what a start-up must know."""
+        return [_record(row) for row in await self._rows(READ["live_jobs"])]
+
+    async def last_job(self) -> int:
+        return int((await self._rows(READ["last_job"]))[0][0])
+
+    async def requested(self, uid: int, request_id: str) -> dict[int, int]:
+        """Ordinal → job of an earlier submission with this request id."""
+        return dict(await self._rows(READ["request"], {"uid": uid, "request_id": request_id}))
+
+    async def spec_text(self, digest: str) -> bytes | None:
+        """The TOML as submitted; None when it was erased."""
+        rows = await self._rows(READ["spec"], {"digest": digest})
+        return rows[0][0] if rows else None
+
+    async def events(self, after: int = 0, job: int | None = None, follow: bool = False) -> AsyncIterator[Stored]:
+        """Committed events of entries later than `after`, in order; with `follow` never ends."""
+        name = "entries" if job is None else "entries_of_job"
+        while True:
+            signal = self._committed  # taken before reading: a commit in between is not missed
+            entries = await self._entries(name, after, job)
+            for entry, _ in entries:
+                for index, event in enumerate(decode(entry.payload)):
+                    if job is None or event.job == job:
+                        yield Stored(entry.seq, index, entry.at, event)
+                after = entry.seq
+            if not entries:
+                if not follow:
+                    return
+                await signal.wait()
+
+    async def head(self) -> tuple[int, str]:
+        seq, found = await self._head()
+        return seq, found.hex()
+
+    # ── checking ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def verify(self, *, everything: bool = False) -> int:
+        """Compares hashes, of all entries or of the newest; everything: the read model too. Returns how many entries.
+
+        Raises HostError that names the first entry that is wrong.
+        """
+        last = (await self._head())[0]
+        after = 0 if everything else max(0, last - CHECKED_AT_START)
+        first, prev_hash = after, GENESIS if not after else None
+        replayed: dict[int, Record] = {}
+        while entries := await self._entries("entries", after, None):
+            if flaw := broken_link(entries, prev_hash, after):
+                raise HostError(
+                    f"the journal {self.path} was changed or is damaged: {flaw}",
+                    hint="restore a backup; `sqlite3` shows the entry in the table `entry`",
+                )
+            if everything:
+                for entry, _ in entries:
+                    for event in decode(entry.payload):
+                        replayed[event.job] = states.advance(replayed.get(event.job), event)
+            after, prev_hash = entries[-1][0].seq, entries[-1][1]
+        if everything:
+            await self._compare(replayed)
+        return after - first
+
+    async def _compare(self, replayed: dict[int, Record]) -> None:
+        stored = {record.job: record for record in await self.records()}
+        wrong = [job for job in sorted({*stored, *replayed}) if stored.get(job) != replayed.get(job)]
+        if wrong:
+            raise HostError(f"the job table of {self.path} differs from its journal, first at job {wrong[0]}",
+                            hint="this is a bug, or the file was edited; the journal is right")  # fmt: skip
+
+    # ── rows ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _head(self) -> tuple[int, bytes]:
+        rows = await self._rows(READ["head"])
+        return (int(rows[0][0]), bytes(rows[0][1])) if rows else (0, GENESIS)
+
+    async def _entries(self, name: str, after: int, job: int | None) -> list[tuple[Entry, bytes]]:
+        rows = await self._rows(READ[name], {"after": after, "job": job, "most": _CHUNK})
+        return [(Entry(seq, epoch, at, prev, payload), stored) for seq, epoch, at, prev, stored, payload in rows]
+
+    async def _rows(self, sql: str, values: dict[str, Any] | None = None) -> list[Any]:
+        if self._reading is None:
+            raise HostError(f"the journal {self.path} is not open")
+        try:
+            return list(await self._reading.execute_fetchall(sql, values or {}))
+        except sqlite3.Error as error:
+            raise failure(self.path, error) from error
+
+
+def _job_row(record: Record, *, new: bool) -> dict[str, Any]:
+    row = {
+        "job": record.job,
+        "state": str(record.state),
+        "live": int(not (record.state.final and record.cleaned)),
+        "version": record.version,
+        "record": json.dumps(record_.to_json(record), separators=(",", ":"), allow_nan=False),
+    }
+    if new:
+        row |= {"uid": record.owner.uid, "spec": json.dumps(spec_.to_json(record.spec), separators=(",", ":"))}
+    return row
+
+
+def _record(row: Any) -> Record:
+    spec, record = row
+    return record_.from_json(json.loads(record), spec_.from_json(json.loads(spec)))
+
+
+__all__ = ["Batch", "DiskFull", "Store", "encode_event"]
