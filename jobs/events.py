@@ -87,7 +87,7 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True)
 class StartFailed(Event):
-    """The program did not run: a set-up step failed."""
+    """The program did not run. `requeue`: through no fault of the job's, so it is tried again as a new attempt."""
 
     kind = "start_failed"
     execution: str
@@ -96,6 +96,7 @@ class StartFailed(Event):
     path: str
     message: str
     at: float
+    requeue: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ HELD, QUEUED, STARTING, RUNNING, FROZEN, THAWING = (
 )  # fmt: skip
 
 
+MOST_ATTEMPTS = 5  # of starting, when launcher or daemon died in the middle of it
 TIME_LIMIT = "time_limit"  # `by` of the cancel that the scheduler itself proposes
 
 
@@ -111,7 +112,8 @@ def _outcome(after: State, event: ev.Event, record: Record) -> State:
         return by_cause.get(event.cause) or (State.COMPLETED if event.status == 0 else State.FAILED)
     if isinstance(event, ev.Lost | ev.StartFailed) and record.cancel:
         return State.TIMED_OUT if record.cancel.by == TIME_LIMIT else State.CANCELLED
-    if isinstance(event, ev.Lost) and record.spec.on_lost == "requeue":
+    again = isinstance(event, ev.StartFailed) and event.requeue and record.attempt < MOST_ATTEMPTS
+    if again or (isinstance(event, ev.Lost) and record.spec.on_lost == "requeue"):
         return HELD if record.pause_holds else QUEUED
     return after
 

@@ -1,0 +1,76 @@
+"""Could this job ever run here? What can never run is refused at submission, with the key and what is possible. Pure.
+
+Whether it fits *now* is the business of `decide`; whether paths and devices exist, of those who open them.
+"""
+
+from __future__ import annotations
+
+from jobs.host import CONTROLLERS, HostCaps
+from jobs.spec import UNLIMITED, JobSpec, Resources
+from jobs.units import render_size
+from scheduler import shortage
+from scheduler.allocate import allocate, demand_of
+from scheduler.capacity import Capacity, Ledger
+
+
+def never(spec: JobSpec, capacity: Capacity, caps: HostCaps) -> tuple[str, ...]:
+    """One reason per thing this host can't give, each beginning with the spec's key; empty: it could run."""
+    return (*_placement(spec, capacity), *_hugepages(spec.resources, caps), *_controllers(spec.resources, caps),
+            *_namespaces(spec, caps), *_ports(spec))  # fmt: skip
+
+
+def _placement(spec: JobSpec, capacity: Capacity) -> list[str]:
+    demand = demand_of(spec)
+    return [] if allocate(Ledger(capacity), demand) is not None else [shortage.impossible(capacity, demand)]
+
+
+def _hugepages(wanted: Resources, caps: HostCaps) -> list[str]:
+    has = ", ".join(render_size(size) for size in sorted(caps.hugepage_sizes)) or "none"
+    return [
+        f"resources.hugepages: this host has no pages of {render_size(size)}; it has {has}"
+        for size, count in wanted.hugepages
+        if count and size not in caps.hugepage_sizes
+    ]
+
+
+def _controllers(wanted: Resources, caps: HostCaps) -> list[str]:
+    """Only limits that were asked for: a default that the host can't keep is not the user's mistake."""
+    limited = wanted.io.read_bytes_s != UNLIMITED or wanted.io.write_bytes_s != UNLIMITED
+    asked = {
+        "io": ("resources.io", limited),
+        "hugetlb": ("resources.hugepages", any(count for _, count in wanted.hugepages)),
+        "devices": ("resources.devices", bool(wanted.devices)),
+    }
+    return [
+        f"{key}: this host has no '{controller}' controller; it has {_present(caps)}"
+        for controller, (key, given) in asked.items()
+        if given and controller not in caps.controllers and not _covered(controller, caps)
+    ]
+
+
+def _covered(controller: str, caps: HostCaps) -> bool:
+    """On pure v2 a BPF program does what v1's devices controller did."""
+    return controller == "devices" and bool(caps.unified)
+
+
+def _present(caps: HostCaps) -> str:
+    return ", ".join(name for name in CONTROLLERS if name in caps.controllers) or "none"
+
+
+def _namespaces(spec: JobSpec, caps: HostCaps) -> list[str]:
+    if spec.network.mode != "host" and "net" not in caps.namespaces:
+        return ['network.mode: this host has no network namespaces; "host" is possible']
+    return []
+
+
+def _ports(spec: JobSpec) -> list[str]:
+    seen: set[tuple[str, int]] = set()
+    found = []
+    for item in spec.network.publish:
+        key = item.protocol, item.host_port
+        if key in seen:
+            found.append(f"network.publish: port {item.host_port}/{item.protocol} is given twice")
+        seen.add(key)
+    if spec.network.publish and spec.network.mode != "bridge":
+        found.append(f'network.publish: only with mode = "bridge", this job has mode = "{spec.network.mode}"')
+    return found
