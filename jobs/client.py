@@ -124,6 +124,10 @@ class Client:
         data = self._send(method, target, body, timeout_s=timeout_s).read()
         return json.loads(data) if data else None
 
+    def connect(self) -> None:
+        """Now instead of at the first call: the daemon takes the user who connects for the one who asks."""
+        self._connection = self._connection or Connection(self.path)
+
     def close(self) -> None:
         if self._connection:
             self._connection.close()
@@ -137,9 +141,7 @@ class Client:
             raise
         self._met = True
         if response.status >= 400:
-            data = response.read()
-            self.close()
-            raise _error(response.status, data)
+            raise _error(response.status, response.read())
         return response
 
     def _stream(self, target: str, follow: bool) -> Response:
@@ -150,7 +152,9 @@ class Client:
         return response
 
     def _try(self, method: str, target: str, body: bytes, timeout_s: float | None) -> Response:
-        connection = self._connection = self._connection or Connection(self.path)
+        self.connect()
+        connection = self._connection
+        assert connection is not None
         try:
             return connection.request(method, target, body, timeout_s=timeout_s)
         except HungUp as error:

@@ -33,12 +33,12 @@ def router(parts: Parts) -> APIRouter:
                     owner=peer,
                     at=at,
                     hold=request.hold,
-                    request_id=f"{request.request_id}/{index}" if index else request.request_id,
+                    request_id=request.request_id,
                     spec_digest=hashlib.sha256(text.toml.encode()).hexdigest(),
                 ),
                 text.toml.encode(),
             )
-            for index, (text, spec) in enumerate(checked)
+            for text, spec in checked
         ]
         ids = await parts.writer.submit(new)
         return protocol.Accepted(tuple(ids), tuple(spec.name for _, spec in checked))

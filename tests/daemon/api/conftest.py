@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+sys.path.insert(0, str(Path(__file__).parent))
+from api_site import ApiSite
+
+
+@pytest.fixture
+def site() -> Iterator[ApiSite]:
+    with tempfile.TemporaryDirectory(prefix="jobs-api-") as folder, start_blocking_portal() as portal:
+        Path(folder).chmod(0o711)  # other users reach the socket
+        site = ApiSite(Path(folder), portal)
+        future, _ = portal.start_task(site.run)
+        yield site
+        future.cancel()
