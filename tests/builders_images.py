@@ -30,9 +30,9 @@ async def run_helper(
 
     def run() -> Ran:
         # dup above the target range first, so that no dup2 overwrites a source
-        moves = "".join(f"exec {3 + index}<&{fd} " for index, fd in enumerate(high)) if high else ""
-        closes = "".join(f"{fd}<&- " for fd in high)
-        line = f'{moves}\nexec "$@" {closes}'
+        moves = "".join(f"exec {3 + index}<&{fd}\n" for index, fd in enumerate(high))
+        closes = "".join(f" {fd}<&-" for fd in high)
+        line = f'{moves}exec "$@"{closes}'
         done = subprocess.run(
             ["/bin/bash", "-c", line, "helper", *argv],
             input=stdin,
