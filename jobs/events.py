@@ -13,6 +13,8 @@ from jobs.placement import Placement
 from jobs.placement import from_json as placement_from_json
 from jobs.spec import JobSpec, from_json, to_json
 
+ABANDONED = "abandoned"  # the step at which a start ends when launcher or daemon died before *go*: nothing ran
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import anyio
 
@@ -103,6 +105,28 @@ class JobGroup:
             return table(f"{place.run}/cgroup.events").get("populated") == 1
         return bool(pids_below(place.run))
 
+    @property
+    def freezer_files(self) -> tuple[str, ...]:
+        """Files that tell whether `run` is frozen, for a process that must not start in a frozen group."""
+        v1 = self.places.get("freezer")
+        unified = (f"{self._unified.run}/cgroup.events",) if self._unified else ()
+        return (*unified, f"{v1.run}/freezer.state") if v1 else unified
+
+    def signal(self, number: int, *, besides: int = 0) -> int:
+        """To every process in `run` now but one; returns how many got it. A pid is checked against the group once its
+        pidfd is open, so that nobody else who got the number is hit."""
+        reached = 0
+        for pid in set(self.pids()) - {besides}:
+            with suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(pid)
+                try:
+                    if pid in self.pids():
+                        signal.pidfd_send_signal(pidfd, number)
+                        reached += 1
+                finally:
+                    os.close(pidfd)
+        return reached
+
     def pids(self) -> list[int]:
         """Host pids of the processes in `run` and below."""
         return pids_below(self._core_place().run)
@@ -122,7 +146,7 @@ class JobGroup:
             memory_bytes=memory.current_bytes(mem) if mem else 0,
             memory_peak_bytes=memory.peak_bytes(mem) if mem else 0,
             oom_kills=self.oom_kills(),
-            pids=pids.current(count) if count else 0,
+            pids=pids.current(count) if count else 0,  # the unreaped dead count too
             io_read_bytes=read_bytes,
             io_write_bytes=written_bytes,
         )

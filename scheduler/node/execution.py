@@ -1,34 +1,43 @@
 """One execution on this host, from its container's making to its clean-up: one task, one object.
 
 Verbs (freeze, thaw, stop, reprioritise) are queued and done one at a time, each with the newest record.
-Cancelling the task leaves the container as it is: the next daemon adopts it (`adopted=True`).
+Cancelling the task leaves the container as it is: the next daemon adopts it.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import anyio
 from anyio.abc import TaskGroup
 
 from jobs import events as ev
-from jobs.errors import HostError, JobsError, StepFailed
+from jobs.errors import HostError, JobsError, LauncherGone, StepFailed
+from jobs.ids import ExecutionId
 from jobs.priority_class import PriorityClass
-from jobs.record import Record, State
-from runtime import exitrecord
+from jobs.record import Cancel, Record, State
+from jobs.states import TIME_LIMIT
+from runtime import exitrecord, faultpoint
 from runtime.cgroups.freezer import FreezeTimeout
-from runtime.cgroups.tree import JobGroup
-from scheduler.node.prepare import Host, Prepared, limits, prepare, readopt
+from runtime.cgroups.group import JobGroup
+from scheduler.node.host import Host
+from scheduler.node.prepare import Prepared, limits, prepare, readopt, spool_of
 from scheduler.node.running import RunClock
 from scheduler.node.undo import Undo
 
 log = logging.getLogger("jobs.node")
+
+FATE_S = 10.0  # a container that waits for *go* and reads end of file is gone within milliseconds; this is patience
+
+
+class NeverRan(JobsError):
+    """The start was cut off before the program ran: it may be tried again."""
 
 
 class Execution:
@@ -40,19 +49,20 @@ class Execution:
         self.clock = RunClock(record.ran_s)
         self.group: JobGroup | None = None
         self.prepared: Prepared | None = None
+        self._spool = spool_of(host, self.id)
         self._undo = Undo()
-        self._verbs, self._next_verb = anyio.create_memory_object_stream[str](math.inf)
+        self._verbs: dict[str, None] = {}  # asked for and not begun, each once
+        self._asked = anyio.Event()
         self._grace: anyio.CancelScope | None = None
-        self._stopping_for = ""
+        self._stopped_as: Cancel | None = None
 
     # ── what the supervisor asks ────────────────────────────────────────────────────────────────────────────────
 
     def ask(self, verb: str, record: Record) -> None:
         """Never blocks. A repeated verb is harmless: each looks at the kernel first."""
         self.record = record
-        if verb == "stop" and record.cancel is not None:
-            self._stopping_for = "time_limit" if record.cancel.by == "time_limit" else "cancelled"
-        self._verbs.send_nowait(verb)
+        self._verbs.setdefault(verb)
+        self._asked.set()
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -60,114 +70,172 @@ class Execution:
         """Builds the container, runs it, cleans up."""
         try:
             pidfd = await self._build()
-        except JobsError as error:
+        except (JobsError, OSError) as error:
             await self._start_failed(error)
-            return await self._clean_up()
+            await self._clean_up()
         except Exception as error:
             log.exception("execution %s could not be started", self.id)
-            await self._start_failed(HostError(f"internal error while starting: {error}"))
-            return await self._clean_up()
-        await self._live(pidfd)
+            await self._start_failed(HostError(f"internal error while starting: {error!r}"))
+            await self._clean_up()
+        else:
+            await self._live(pidfd)
 
     async def run_adopted(self) -> None:
-        """After a restart of the daemon: the container lives, or ended while nobody looked."""
-        self.prepared, self.group = await readopt(self.host, self.record, self._undo)
-        if self.record.state in (State.RUNNING, State.THAWING) and self.record.running_since:
+        """After a restart of the daemon: the container lives, or ended while nobody looked, or was never finished."""
+        marker = exitrecord.read_marker(f"{self._spool}/started")
+        if marker is None and self.record.state is State.STARTING:
+            await self.run_fresh()  # nothing was created yet: the same attempt goes on
+            return
+        self.prepared = await readopt(self.host, self.record, self._undo)
+        self.group = self.prepared.group
+        pidfd = exitrecord.open_monitor(marker) if marker is not None else None
+        if self.record.state is State.STARTING:
+            try:
+                await self._fate(pidfd)
+            except JobsError as error:
+                await self._start_failed(error)
+                await self._clean_up()
+                return
+            await self._started()
+        elif self.record.running_since:
             # Monotonic time before the restart is lost; the wall clock is the best witness of the time since.
             self.clock.ran_s += max(0.0, time.time() - self.record.running_since)
-        marker = exitrecord.read_marker(self._spool("started"))
-        pidfd = exitrecord.open_monitor(marker) if marker else None
         await self._live(pidfd)
 
     async def _build(self) -> int:
+        """Returns the monitor's pidfd once the program runs. Raises JobsError."""
+        faultpoint.reach("jobsd-placed")
         self.prepared = await prepare(self.host, self.record, self._undo)
         self.group = self.prepared.group
-        launcher = await self.host.launcher()
+        faultpoint.reach("jobsd-prepared")
         try:
+            launcher = await self.host.launcher()
             created = await launcher.create(self.id, self.prepared.plan, self.prepared.fds)
+        except LauncherGone:
+            return await self._fate(self._monitor())
         finally:
             self.prepared.close_fds()
-        self.prepared.init_pid = created.init_pid
+        faultpoint.reach("jobsd-created")
         try:
             await self._attach_network()
-            self._retune()  # a priority changed since the placement
+            self._retune()  # a priority may have changed since the plan was made
+            faultpoint.reach("jobsd-attached")
             await launcher.go(self.id)
+        except LauncherGone:
+            await self._fate(created.monitor_pidfd)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._abandon(created.monitor_pidfd)
+            os.close(created.monitor_pidfd)
             raise
-        self.clock.start(time.monotonic())
-        await self._report(
-            ev.Started(self.record.job, self.id, time.time(), self.prepared.address, self.host.caps.freezer)
-        )
+        faultpoint.reach("jobsd-gone")
+        await self._started()
+        faultpoint.reach("jobsd-started")
         return created.monitor_pidfd
+
+    def _monitor(self) -> int | None:
+        marker = exitrecord.read_marker(f"{self._spool}/started")
+        return exitrecord.open_monitor(marker) if marker is not None else None
+
+    async def _fate(self, pidfd: int | None) -> int:
+        """What became of a start whose launcher or daemon died in the middle: returns when the program runs or ran.
+
+        The monitor decides: it notes `running` when execve succeeded, and ends when *go* can no longer come.
+        Raises StepFailed when a step failed, NeverRan when it is certain that the program did not run.
+        """
+        with anyio.move_on_after(FATE_S):
+            with suppress(JobsError, OSError):
+                await (await self.host.launcher()).abandon(self.id)  # only one that still waits gives up
+            while not self._runs():
+                if pidfd is None or await _ended(pidfd, within_s=0.02):
+                    break
+        if self._runs():
+            return -1 if pidfd is None else pidfd
+        found = exitrecord.read(f"{self._spool}/exit")
+        if found is not None and not found.step:
+            return -1 if pidfd is None else pidfd  # it ran and ended; the record says how
+        if self.group is not None:
+            await self.group.kill()
+        if pidfd is not None:
+            os.close(pidfd)
+        raise NeverRan("the launcher or the daemon ended in the middle of the start; the program did not run")
+
+    def _runs(self) -> bool:
+        marker = exitrecord.read_marker(f"{self._spool}/started")
+        return marker is not None and marker.running
 
     async def _abandon(self, pidfd: int) -> None:
         """Nothing ran: end what was created, and wait until it is gone."""
-        with anyio.move_on_after(5):
-            try:
+        with anyio.move_on_after(FATE_S):
+            with suppress(JobsError, OSError):  # a launcher that died takes the waiting child with it
                 await (await self.host.launcher()).abandon(self.id)
-            except (JobsError, OSError):
-                pass  # a launcher that died takes the waiting child with it: it reads end of file
             await anyio.wait_readable(pidfd)
-        os.close(pidfd)
+
+    async def _started(self) -> None:
+        self.clock.start(time.monotonic())
+        address = self.prepared.address if self.prepared else ""
+        await self._report(ev.Started(self.record.job, self.id, time.time(), address, self.host.caps.freezer))
 
     async def _live(self, pidfd: int | None) -> None:
-        if self.record.state in (State.RUNNING, State.STARTING, State.THAWING) and not self._frozen():
+        if not self._frozen():
             self.clock.start(time.monotonic())
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._do_verbs, tasks)
-            if pidfd is not None:
+        if pidfd is not None and pidfd >= 0:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._do_verbs, tasks)
                 await anyio.wait_readable(pidfd)
-                os.close(pidfd)
-            tasks.cancel_scope.cancel()
+                tasks.cancel_scope.cancel()
+            os.close(pidfd)
         self.clock.stop(time.monotonic())
         await self._ended()
         await self._clean_up()
 
     async def _ended(self) -> None:
         if self.group is not None:
-            # The monitor is gone; nobody may live on without one (and a killed monitor leaves them).
+            # The monitor is gone, and nobody may live on without one (a killed monitor leaves them).
             await self.group.kill()
-        found = exitrecord.read(self._spool("exit"))
+        job, found = self.record.job, exitrecord.read(f"{self._spool}/exit")
         if found is None:
-            await self._report(
-                ev.Lost(self.record.job, self.id, "ended without an exit record (its monitor was killed, or the host "
-                        "went down)", time.time())
-            )  # fmt: skip
+            reason = "ended without an exit record: its monitor was killed, or the host went down"
+            await self._report(ev.Lost(job, self.id, reason, time.time()))
             return
         if found.step:
-            failed = StepFailed(found.step, found.errno, found.path)
-            await self._report(
-                ev.StartFailed(self.record.job, self.id, found.step, found.errno, found.path, failed.message,
-                               found.ended_at)
-            )  # fmt: skip
+            await self._start_failed(StepFailed(found.step, found.errno, found.path))
             return
-        usage = self.usage()
-        cause = self._stopping_for
+        usage, cause = self.usage(), self._cause()
         if not cause and usage.oom_kills and found.status != 0:
             cause = "oom"
+        ran_s = self.clock.total(time.monotonic())
+        await self._report(ev.Exited(job, self.id, found.status, cause, ran_s, usage, found.ended_at))
+
+    def _cause(self) -> str:
+        """Why it was stopped; "" when it ended by itself."""
+        if self._stopped_as is None:
+            return ""
+        return "time_limit" if self._stopped_as.by == TIME_LIMIT else "cancelled"
+
+    async def _start_failed(self, error: Exception) -> None:
+        step, errno, path = (error.step, error.errno, error.path) if isinstance(error, StepFailed) else ("", 0, "")
+        message = error.message if isinstance(error, JobsError) else str(error)
+        hint = f" ({error.hint})" if isinstance(error, JobsError) and error.hint else ""
         await self._report(
-            ev.Exited(self.record.job, self.id, found.status, cause, self.clock.total(time.monotonic()), usage,
-                      found.ended_at)
+            ev.StartFailed(self.record.job, self.id, step, errno, path, message + hint, time.time(),
+                           requeue=isinstance(error, NeverRan) or step == ev.ABANDONED)
         )  # fmt: skip
 
-    async def _start_failed(self, error: JobsError) -> None:
-        step, errno, path = (error.step, error.errno, error.path) if isinstance(error, StepFailed) else ("", 0, "")
-        await self._report(
-            ev.StartFailed(self.record.job, self.id, step, errno, path, error.message, time.time())
-        )
-
     async def _clean_up(self) -> None:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(30):
-            leftovers = await self._undo.unwind()
-            await self._report(ev.CleanedUp(self.record.job, self.id, leftovers))
+        with anyio.CancelScope(shield=True):
+            await self._report(ev.CleanedUp(self.record.job, self.id, await let_go(self.host, self.id, self._undo)))
         self._finished(self)
 
     # ── verbs ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _do_verbs(self, tasks: TaskGroup) -> None:
-        async for verb in self._next_verb:
+        while True:
+            if not self._verbs:
+                self._asked = anyio.Event()
+                await self._asked.wait()
+            verb = next(iter(self._verbs))
+            del self._verbs[verb]
             try:
                 match verb:
                     case "freeze":
@@ -182,22 +250,21 @@ class Execution:
                 log.error("%s of execution %s failed: %s", verb, self.id, error)
 
     async def _freeze(self) -> None:
-        if not self.record.pause_holds:
-            return  # resumed meanwhile
+        if not self.record.pause_holds or self.record.cancel:
+            return  # overtaken by a resume or a cancel
         group = self._group()
         began = time.monotonic()
         try:
-            took = 0.0 if group.freezer.is_frozen() else await group.freezer.freeze(self.host.settings.freeze_deadline_s)
+            stands = group.freezer.is_frozen()
+            took = 0.0 if stands else await group.freezer.freeze(self.host.settings.freeze_deadline_s)
         except FreezeTimeout as error:
             await self._report(
                 ev.FreezeFailed(self.record.job, self.id, str(error), time.monotonic() - began, time.time())
             )
             return
         self.clock.stop(time.monotonic())
-        await self._report(
-            ev.Frozen(self.record.job, self.id, took, self.clock.total(time.monotonic()), group.resident_bytes(),
-                      time.time())
-        )  # fmt: skip
+        ran_s, resident = self.clock.total(time.monotonic()), group.resident_bytes()
+        await self._report(ev.Frozen(self.record.job, self.id, took, ran_s, resident, time.time()))
 
     async def _thaw(self) -> None:
         """CPUs, memory nodes, weights and class first, then the thaw (DESIGN §9)."""
@@ -215,10 +282,11 @@ class Execution:
         await self._retag()
 
     async def _stop(self, tasks: TaskGroup) -> None:
-        """The signal to every process of the job, then after the grace the kill. Asked again: the newest wish counts."""
+        """The signal to every process of the job, after the grace the kill. Asked again: the newest wish counts."""
         cancel, group = self.record.cancel, self._group()
-        if cancel is None:
+        if cancel is None or cancel == self._stopped_as:
             return
+        self._stopped_as = cancel
         if self._grace is not None:
             self._grace.cancel()
         if cancel.grace_s <= 0 or cancel.signal == "KILL":
@@ -227,7 +295,8 @@ class Execution:
         if group.freezer.is_frozen():
             await group.freezer.thaw()  # a frozen task does not see its signal
             self.clock.start(time.monotonic())
-        group.signal(getattr(signal, f"SIG{cancel.signal}"))
+        marker = exitrecord.read_marker(f"{self._spool}/started")
+        group.signal(getattr(signal, f"SIG{cancel.signal}"), besides=marker.init_pid if marker else 0)
         self._grace = anyio.CancelScope()
         tasks.start_soon(self._kill_after, cancel.grace_s, self._grace)
 
@@ -244,12 +313,12 @@ class Execution:
             self._group().apply(limits(self.host, self.record))
 
     async def _retag(self) -> None:
-        if self.host.network is not None and self.prepared is not None and self.prepared.address:
+        if self.prepared is not None and self.prepared.address:
             await self.host.network.set_priority(self.prepared.address, PriorityClass(self.record.network_class))
 
     async def _attach_network(self) -> None:
         slot = self.prepared.slot if self.prepared else None
-        if self.host.network is None or slot is None or slot.attachment is None:
+        if slot is None or slot.attachment is None:
             return
         spec = self.record.spec
         await self.host.network.attach(
@@ -269,12 +338,9 @@ class Execution:
 
     def _log_size(self, stream: str) -> int:
         try:
-            return os.stat(self._spool(stream)).st_size
+            return os.stat(f"{self._spool}/{stream}").st_size
         except FileNotFoundError:
             return 0
-
-    def _spool(self, name: str) -> str:
-        return f"{self.host.settings.state_dir}/spool/{self.id}/{name}"
 
     def _frozen(self) -> bool:
         return self.group is not None and self.group.freezer.is_frozen()
@@ -286,3 +352,36 @@ class Execution:
 
     async def _report(self, event: ev.Event) -> None:
         await self.host.report(event)
+
+
+async def let_go(host: Host, execution: str, undo: Undo) -> tuple[str, ...]:
+    """Everything taken is given back, the lease's note last: until then a later daemon tries again."""
+    leftovers = await undo.unwind()
+    if not leftovers:
+        with suppress(FileNotFoundError):
+            os.unlink(f"{spool_of(host, execution)}/lease.json")
+    return leftovers
+
+
+async def clean_up(host: Host, execution: ExecutionId, record: Record | None) -> None:
+    """What an earlier daemon left of an execution that has ended. Without a record it is a stray, and told by name."""
+    undo = Undo()
+    group = host.tree.open(str(execution))
+    with anyio.CancelScope(shield=True):
+        await group.kill()
+        if record is not None:
+            await readopt(host, record, undo)
+        else:
+            log.warning("execution %s belongs to no job of this journal; removing what is left of it", execution)
+            undo.push("cgroups", group.remove)
+        leftovers = await let_go(host, str(execution), undo)
+        if record is not None:
+            await host.report(ev.CleanedUp(record.job, str(execution), leftovers))
+
+
+async def _ended(pidfd: int, within_s: float) -> bool:
+    """Whether the process ends within that time."""
+    with anyio.move_on_after(within_s):
+        await anyio.wait_readable(pidfd)
+        return True
+    return False

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 import anyio
+from runtime.client import Launcher
 
 from netbridge.network import Attachment, Network
-from runtime.client import Launcher
 
 log = logging.getLogger("jobs.node")
 
@@ -63,7 +63,7 @@ def id_map(base: int, extra: tuple[tuple[int, int], ...]) -> str:
 
 @dataclass(slots=True)
 class Slot:
-    """Namespaces of one future execution. `netns` is -1 for the host's network; `attachment` is None but in bridge mode."""
+    """Namespaces of one future execution. `netns` is -1 for the host's network, `attachment` None without a bridge."""
 
     id_base: int
     extra_uids: tuple[tuple[int, int], ...]
@@ -83,7 +83,7 @@ class SlotPool:
     """Keeps `ahead` bridge-mode slots ready; every other kind is made when asked for."""
 
     def __init__(
-        self, blocks: IdBlocks, launcher: Callable[[], Awaitable[Launcher]], network: Network | None, ahead: int
+        self, blocks: IdBlocks, launcher: Callable[[], Awaitable[Launcher]], network: Network, ahead: int
     ) -> None:
         self._blocks, self._launcher, self._network, self._ahead = blocks, launcher, network, ahead
         self._ready: deque[Slot] = deque()
@@ -94,7 +94,7 @@ class SlotPool:
         while True:
             while len(self._ready) < self._ahead:
                 try:
-                    self._ready.append(await self.make("bridge" if self._network else "none"))
+                    self._ready.append(await self.make("bridge"))
                 except Exception as error:  # the launcher is away, or the host refuses: the next acquire will say so
                     log.warning("slot not made: %s", error)
                     await anyio.sleep(1.0)
@@ -103,7 +103,7 @@ class SlotPool:
 
     async def acquire(self, mode: str, uids: Iterable[int], gids: Iterable[int]) -> Slot:
         plain = all(number < INSIDE_IDS for number in (*uids, *gids))
-        if plain and self._ready and mode == ("bridge" if self._network else "none"):
+        if plain and self._ready and mode == "bridge":
             slot = self._ready.popleft()
             self._low.set()
             return slot
@@ -120,8 +120,6 @@ class SlotPool:
             )
             slot.userns, slot.netns, netlink = made.userns, made.netns, made.netlink
             if mode == "bridge":
-                if self._network is None:
-                    raise RuntimeError("this daemon runs without a bridge; use network.mode = \"host\" or \"none\"")
                 slot.attachment = await self._network.prepare(netlink, slot.netns)
             return slot
         except BaseException:
@@ -134,7 +132,7 @@ class SlotPool:
 
     async def release(self, slot: Slot) -> None:
         """After use, or unused. The veth dies with its namespace."""
-        if slot.attachment is not None and self._network is not None:
+        if slot.attachment is not None:
             await self._network.detach(slot.attachment)
             slot.attachment = None
         slot.close()

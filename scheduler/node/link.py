@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 import anyio
+from runtime.client import Launcher
 
 from jobs.errors import LauncherGone
-from runtime.client import Launcher
 
 log = logging.getLogger("jobs.node")
 
@@ -15,7 +15,7 @@ PATIENCE_S = 20.0  # systemd restarts the launcher within a second; nobody waits
 
 
 class LauncherLink:
-    """`get` waits for a living connection. `epoch` outlives none of our own: the launcher drops older daemons unread."""
+    """`get` waits for a living connection. The launcher drops connections of an older `epoch` unread."""
 
     def __init__(self, path: str, epoch: int) -> None:
         self._path, self._epoch = path, epoch
@@ -46,6 +46,7 @@ class LauncherLink:
                 await self._connected.wait()
         if self._launcher is None:
             raise LauncherGone(
-                f"no launcher answers at {self._path}", hint="start it: jobsd launcher, or systemctl start jobs-launcher"
+                f"no launcher answers at {self._path}",
+                hint="start it: jobsd launcher, or systemctl start jobs-launcher",
             )
         return self._launcher

@@ -8,77 +8,46 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from config.settings import Settings
 from jobs.errors import HostError, StepFailed
-from jobs.events import Event, Owner
-from jobs.host import HostCaps, Topology
-from jobs.placement import Placement
+from jobs.events import Owner
 from jobs.record import Record
 from jobs.spec import JobSpec, Mount
 from jobs.units import parse_size
-from netbridge.network import Attachment, Network
 from runtime import exitrecord
+from runtime.cgroups.group import JobGroup
 from runtime.cgroups.limits import Limits, limits_of
-from runtime.cgroups.tree import CgroupTree, JobGroup
-from runtime.client import Launcher
-from runtime.images.store import ImageStore
-from runtime.images.uppers import Uppers
-from runtime.plan import BoundMount, ImageRoot, Inputs, plan
-from scheduler.node.leases import INSIDE_IDS, Slot, SlotPool
+from runtime.plan import BoundMount, Identity, ImageRoot, Inputs, exec_request, identity, plan
+from scheduler.node.devices import rules_for
+from scheduler.node.host import Host
+from scheduler.node.leases import Slot, extra_ids
 from scheduler.node.undo import Undo
 
-
-@dataclass(slots=True)
-class Host:
-    """Everything of this host that executions share; made once by `scheduler.daemon`."""
-
-    node_id: str
-    settings: Settings
-    caps: HostCaps
-    topology: Topology
-    tree: CgroupTree
-    slots: SlotPool
-    uppers: Uppers
-    images: ImageStore
-    network: Network | None
-    launcher: Callable[[], Awaitable[Launcher]]
-    report: Callable[[Event], Awaitable[object]]
-    init: str  # path of the static reaper
-    seccomp: bytes
-    io_devices: tuple[str, ...] = ()  # "major:minor" of the disks that io limits are written for
+HOST_ROOT = ImageRoot(kind="host", lower=("/",))
 
 
 @dataclass(slots=True)
 class Prepared:
-    """A container that is ready to be created, or one that was adopted (then without plan and fds)."""
+    """A container that is ready to be created, or one that was adopted (then without slot, plan and descriptors)."""
 
     group: JobGroup
-    slot: Slot | None
+    inputs: Inputs
+    slot: Slot | None = None
     address: str = ""
     plan: bytes = b""
     fds: tuple[int, ...] = ()
     owned_fds: list[int] = field(default_factory=list)
-    init_pid: int = 0
-    run_as: tuple[int, int, tuple[int, ...]] = (0, 0, ())
-    env: tuple[tuple[str, str], ...] = ()
-    workdir: str = "/"
 
     def close_fds(self) -> None:
+        """The launcher has its own copies by now, or never will."""
         while self.owned_fds:
             os.close(self.owned_fds.pop())
 
-
-def identity(spec: JobSpec, owner: Owner) -> tuple[int, int, tuple[int, ...]]:
-    """(uid, gid, groups) of the program, as ids inside the job's user namespace."""
-    if spec.run_as == "me":
-        return owner.uid, owner.gid, owner.groups
-    if spec.run_as == "root":
-        return 0, 0, ()
-    return int(spec.run_as), int(spec.run_as) if int(spec.run_as) < INSIDE_IDS else owner.gid, ()
+    def exec_request(self, argv: Sequence[str], *, tty: bool, env: Sequence[tuple[str, str]]) -> bytes:
+        return exec_request(self.inputs, argv, tty=tty, env=env, freezers=self.group.freezer_files)
 
 
 def limits(host: Host, record: Record) -> Limits:
@@ -91,8 +60,8 @@ def limits(host: Host, record: Record) -> Limits:
         cpu_weight=record.cpu_weight,
         io_weight=record.io_weight,
         network_class=record.network_class,
-        devices=record.spec.resources.devices,
-        interfaces=host.network.interfaces() if host.network is not None else (),
+        devices=rules_for(record.spec.resources.devices),
+        interfaces=host.interfaces,
         io_devices=host.io_devices,
     )
 
@@ -100,60 +69,100 @@ def limits(host: Host, record: Record) -> Limits:
 async def prepare(host: Host, record: Record, undo: Undo) -> Prepared:
     """Raises StepFailed or another JobsError; what was taken until then is on `undo`."""
     spec, owner, execution = record.spec, record.owner, str(record.execution)
-    spool = f"{host.settings.state_dir}/spool/{execution}"
+    spool = spool_of(host, execution)
     os.makedirs(spool, mode=0o700, exist_ok=True)
-    uid, gid, groups = identity(spec, owner)
 
-    slot = await host.slots.acquire(spec.network.mode, (uid,), (gid, *groups))
+    uids, gids = _wanted_ids(spec, owner)
+    slot = await host.slots.acquire(spec.network.mode, uids, gids)
     undo.push("slot", lambda: host.slots.release(slot))
-    _write_lease(spool, slot)
+    _write_lease(spool, slot.id_base)  # before the kernel is touched: a daemon after a crash gives nothing away twice
 
-    group = host.tree.create(execution, limits(host, record))
+    group = host.tree.open(execution)
     undo.push("cgroups", group.remove)
+    group = host.tree.create(execution, limits(host, record))
 
-    prepared = Prepared(group, slot, slot.attachment.address if slot.attachment else "")
+    basis = _inputs(host, record, slot.id_base, group)
+    prepared = Prepared(group, basis, slot, slot.attachment.address if slot.attachment else "")
+    who = identity(spec, owner, slot.id_base, slot.extra_uids, slot.extra_gids)
     fds = _Fds(prepared.owned_fds)
     try:
-        userns = fds.borrow(slot.userns)
-        netns = fds.borrow(slot.netns) if slot.netns >= 0 else -1
-        upper = await host.uppers.acquire(spec.image.writable_bytes)
-        undo.push("writable layer", lambda: host.uppers.release(upper))
         image = await _image(host, spec, owner, undo, fds)
-        mounts = await _mounts(host, spec, owner, slot, (uid, gid, groups), fds)
-        built = plan(
-            Inputs(
-                execution_id=execution,
-                spec=spec,
-                owner=owner,
-                caps=host.caps,
-                id_base=slot.id_base,
-                extra_ids=slot.extra_uids,
-                extra_gids=slot.extra_gids,
-                mon_procs=group.mon_procs,
-                run_procs=group.run_procs,
-                run_unified=group.run_unified,
-                image=image,
-                upper=upper.path,
-                spool=spool,
-                hostname=f"job-{record.job}",
-                hosts_dir=host.network.hosts_dir(owner.uid) if slot.attachment and host.network else "",
-                resolv=host.network.resolv_conf() if host.network else "",
-                init=host.init,
-                cpus=record.placement.cpus if record.placement else (),
-                userns_fd=userns,
-                netns_fd=netns,
-                mounts=mounts,
-                hide=(host.settings.state_dir, host.settings.run_dir),
-                log_limit_bytes=parse_size(host.settings.log_limit),
-                env=(("JOBS_ID", str(record.job)), ("JOBS_EXECUTION", execution)),
-                seccomp=host.seccomp,
-            )
+        block = (slot.id_base, slot.id_base) if image.idmapped else (0, 0)
+        upper = await host.uppers.acquire(spec.image.writable_bytes, owner=block)
+        undo.push("writable layer", lambda: host.uppers.release(upper, discard=True))
+        prepared.inputs = replace(
+            basis,
+            image=image,
+            userns_fd=fds.borrow(slot.userns),
+            netns_fd=fds.borrow(slot.netns) if slot.netns >= 0 else -1,
+            upper_fd=fds.borrow(upper.fd),
+            hosts_dir=host.network.hosts_dir(owner.uid) if slot.attachment else "",
+            mounts=await _mounts(host, spec, owner, who, fds),
         )
+        prepared.plan, prepared.fds = plan(prepared.inputs).to_bytes(), fds.given()
     except BaseException:
         prepared.close_fds()
         raise
-    prepared.plan, prepared.fds = built.to_bytes(), fds.given()
     return prepared
+
+
+async def readopt(host: Host, record: Record, undo: Undo) -> Prepared:
+    """The same things for a container that an earlier daemon made. Its descriptors died with that daemon."""
+    execution = str(record.execution)
+    lease = read_lease(spool_of(host, execution))
+    group = host.tree.open(execution)
+    base = int(lease["id_base"]) if lease else 0
+    source = record.spec.image.source
+    prepared = Prepared(group, _inputs(host, record, base, group))
+    if lease:
+
+        async def free() -> None:
+            host.blocks.free(base)
+
+        undo.push("id block", free)
+    if source != "host" and not source.startswith("dir:"):
+        prepared.inputs = replace(prepared.inputs, image=_hold(host, source, undo))
+    attachment = host.network.adopt(execution)
+    if attachment is not None:
+        prepared.address = attachment.address
+        undo.push("network", lambda: host.network.detach(attachment))
+    undo.push("cgroups", group.remove)
+    return prepared
+
+
+def _inputs(host: Host, record: Record, id_base: int, group: JobGroup) -> Inputs:
+    """All but the descriptors."""
+    uids, gids = _wanted_ids(record.spec, record.owner)
+    execution = str(record.execution)
+    return Inputs(
+        execution_id=execution,
+        spec=record.spec,
+        owner=record.owner,
+        caps=host.caps,
+        id_base=id_base,
+        image=HOST_ROOT,
+        spool=spool_of(host, execution),
+        hostname=f"job-{record.job}",
+        init=host.init,
+        userns_fd=-1,
+        extra_ids=extra_ids(id_base, uids),
+        extra_gids=extra_ids(id_base, gids),
+        mon_procs=group.mon_procs,
+        run_procs=group.run_procs,
+        run_unified=group.run_unified,
+        resolv=host.network.resolv_conf(),
+        cpus=record.placement.cpus if record.placement else (),
+        hide=(host.settings.state_dir, host.settings.run_dir),
+        log_limit_bytes=parse_size(host.settings.log_limit),
+        seccomp=host.seccomp,
+    )
+
+
+def _wanted_ids(spec: JobSpec, owner: Owner) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Uids and gids that must have a place in the job's user namespace."""
+    if spec.run_as == "me":
+        return (owner.uid,), (owner.gid, *owner.groups)
+    return (0 if spec.run_as == "root" else int(spec.run_as),), (owner.gid,)
 
 
 class _Fds:
@@ -168,7 +177,6 @@ class _Fds:
         return len(self._fds) - 1
 
     def own(self, fd: int) -> int:
-        """Closed by us after the launcher has its own copy."""
         self._owned.append(fd)
         return self.borrow(fd)
 
@@ -179,49 +187,50 @@ class _Fds:
 async def _image(host: Host, spec: JobSpec, owner: Owner, undo: Undo, fds: _Fds) -> ImageRoot:
     source = spec.image.source
     if source == "host":
-        return ImageRoot(kind="host", lower=("/",), idmapped=False)
+        return HOST_ROOT
     if source.startswith("dir:"):
         path = source.removeprefix("dir:")
-        fd = fds.own(await _open_as_owner(host, owner, "image", path, os.O_PATH | os.O_DIRECTORY))
-        return host.images.directory(fd, path)
-    root = host.images.hold(source)
+        return host.images.directory(fds.own(await _open_as_owner(host, owner, "image", path, os.O_DIRECTORY)), path)
+    return _hold(host, source, undo)
+
+
+def _hold(host: Host, name: str, undo: Undo) -> ImageRoot:
+    root = host.images.hold(name)
 
     async def release() -> None:
-        host.images.release(source)
+        host.images.release(name)
 
     undo.push("image", release)
     return root
 
 
-async def _mounts(
-    host: Host, spec: JobSpec, owner: Owner, slot: Slot, run_as: tuple[int, int, tuple[int, ...]], fds: _Fds
-) -> tuple[BoundMount, ...]:
+async def _mounts(host: Host, spec: JobSpec, owner: Owner, who: Identity, fds: _Fds) -> tuple[BoundMount, ...]:
     wanted = list(spec.mounts)
     if spec.submit_dir != "none":
         wanted.append(Mount(spec.submitted_from, spec.submitted_from, spec.submit_dir))
     if not wanted:
         return ()
-    launcher = await host.launcher()
-    uid, gid, groups = run_as
     # On disk the submitter's id, in the job the id that its program runs with; nobody else's files change hands.
-    uid_map = f"{owner.uid} {_outside(slot.id_base, slot.extra_uids, uid)} 1\n"
-    pairs = {owner.gid: gid} | ({group: group for group in groups} if spec.run_as == "me" else {})
-    gid_map = "".join(f"{disk} {_outside(slot.id_base, slot.extra_gids, seen)} 1\n" for disk, seen in pairs.items())
-    idmap = fds.own(await launcher.idmap_userns(uid_map, gid_map))
-    bound = []
-    for mount in wanted:
-        fd = fds.own(await _open_as_owner(host, owner, "mount", mount.source, os.O_PATH))
-        bound.append(BoundMount(fd=fd, target=mount.target, read_only=mount.mode == "ro", idmap_fd=idmap))
-    return tuple(bound)
-
-
-def _outside(base: int, extra: tuple[tuple[int, int], ...], inside: int) -> int:
-    return base + inside if inside < INSIDE_IDS else dict(extra)[inside]
+    uid_map = f"{owner.uid} {who.host_uid} 1\n"
+    gid_map = f"{owner.gid} {who.host_gid} 1\n"
+    idmap = fds.own(await (await host.launcher()).idmap_userns(uid_map, gid_map))
+    return tuple(
+        [
+            BoundMount(
+                fd=fds.own(await _open_as_owner(host, owner, "mount", mount.source, 0)),
+                target=mount.target,
+                read_only=mount.mode == "ro",
+                idmap_fd=idmap,
+            )
+            for mount in wanted
+        ]
+    )
 
 
 async def _open_as_owner(host: Host, owner: Owner, step: str, path: str, flags: int) -> int:
     try:
-        return await (await host.launcher()).open_as(owner.uid, owner.gid, owner.groups, path, flags)
+        launcher = await host.launcher()
+        return await launcher.open_as(owner.uid, owner.gid, owner.groups, path, os.O_PATH | os.O_CLOEXEC | flags)
     except OSError as error:
         raise StepFailed(
             step, error.errno or 0, path, hint=f"opened with the rights of uid {owner.uid}, who submitted the job"
@@ -231,60 +240,30 @@ async def _open_as_owner(host: Host, owner: Owner, step: str, path: str, flags: 
 # ── what a later daemon must know ───────────────────────────────────────────────────────────────────────────────
 
 
-def _write_lease(spool: str, slot: Slot) -> None:
-    """Before the kernel is touched, so that a daemon that starts after a crash gives nothing away twice."""
-    attachment = slot.attachment
-    lease: dict[str, Any] = {"id_base": slot.id_base}
-    if attachment is not None:
-        lease["attachment"] = attachment.to_json()
+def spool_of(host: Host, execution: str) -> str:
+    return f"{host.settings.state_dir}/spool/{execution}"
+
+
+def _write_lease(spool: str, id_base: int) -> None:
     fd = os.open(f"{spool}/lease.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, json.dumps(lease).encode())
+        os.write(fd, json.dumps({"id_base": id_base}).encode())
     finally:
         os.close(fd)
     os.rename(f"{spool}/lease.new", f"{spool}/lease.json")
 
 
 def read_lease(spool: str) -> dict[str, Any] | None:
-    """What `_write_lease` wrote; None when there is none or it is half written."""
+    """What `_write_lease` wrote; None when there is none or it is not whole."""
     try:
         with open(f"{spool}/lease.json", "rb") as file:
             found = json.loads(file.read())
     except (FileNotFoundError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) and "id_base" in found else None
 
 
-async def readopt(host: Host, record: Record, undo: Undo) -> Prepared:
-    """The same things for a container that an earlier daemon made. Descriptors died with that daemon."""
-    execution = str(record.execution)
-    spool = f"{host.settings.state_dir}/spool/{execution}"
-    lease = read_lease(spool) or {}
-    group = host.tree.open(execution)
-    prepared = Prepared(group, None)
-    if "id_base" in lease:
-        base = int(lease["id_base"])
-
-        async def free() -> None:
-            host.slots.free_block(base)
-
-        undo.push("id block", free)
-    if "attachment" in lease and host.network is not None:
-        attachment = Attachment.from_json(lease["attachment"])
-        prepared.address = attachment.address
-        network = host.network
-        undo.push("network", lambda: network.detach(attachment))
-    undo.push("cgroups", group.remove)
-    marker = exitrecord.read_marker(f"{spool}/started")
-    prepared.init_pid = marker.init_pid if marker else 0
-    return prepared
-
-
-def leased_blocks(leases: list[dict[str, Any]]) -> list[int]:
-    return [int(lease["id_base"]) for lease in leases if "id_base" in lease]
-
-
-def placement_of(record: Record) -> Placement:
-    if record.placement is None:
-        raise HostError(f"job {record.job} has no placement")
-    return record.placement
+def init_pid(host: Host, execution: str) -> int:
+    """Pid 1 of the container, as the host counts; 0 when it is not known."""
+    marker = exitrecord.read_marker(f"{spool_of(host, execution)}/started")
+    return marker.init_pid if marker else 0

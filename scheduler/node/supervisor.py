@@ -5,7 +5,6 @@ No policy here: which job, and whether, was decided before. Never imports store,
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +15,8 @@ from jobs.errors import WrongState
 from jobs.events import Owner, Usage
 from jobs.ids import ExecutionId
 from jobs.record import Record, State
-from scheduler.node.execution import Execution
-from scheduler.node.prepare import Host
+from scheduler.node.execution import Execution, clean_up
+from scheduler.node.host import Host
 from scheduler.ports import ExecTicket
 
 
@@ -39,6 +38,10 @@ class Supervisor:
         """After a restart: an execution of an earlier daemon, alive or just ended."""
         if str(record.execution) not in self._executions:
             self._tasks.start_soon(self._add(record).run_adopted, name=f"execution {record.execution}")
+
+    def clean_up(self, execution: ExecutionId, record: Record | None) -> None:
+        """After a restart: what is left of an execution that has ended, or that no record knows."""
+        self._tasks.start_soon(clean_up, self._host, execution, record, name=f"clean-up of {execution}")
 
     def freeze(self, record: Record) -> None:
         self._ask("freeze", record)
@@ -104,7 +107,7 @@ class Supervisor:
                 f"job {record.job} is {record.state}; exec needs a running job",
                 hint=f"resume it first: jobs resume {record.job}" if record.state is State.FROZEN else "",
             )
-        request = execution.prepared.exec_request(list(argv), tty=tty, env=list(env))
+        request = execution.prepared.exec_request(argv, tty=tty, env=env)
         launcher = await self._host.launcher()
-        ticket = await launcher.open_exec(execution.id, json.dumps(request).encode(), peer.uid)
+        ticket = await launcher.open_exec(execution.id, request, peer.uid)
         return ExecTicket(self._host.settings.exec_socket, ticket)

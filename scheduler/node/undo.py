@@ -1,4 +1,4 @@
-"""What must be let go of at the end of an execution, in reverse. A failure there is noted and stops nothing (DESIGN §6, 13)."""
+"""What must be let go of at the end of an execution, in reverse. A failure is noted and stops nothing."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_there_are_points_on_both_sides() -> None:
 
 @pytest.mark.parametrize("who", ["jobsd", "launcher", "both"])
 @pytest.mark.parametrize("point", points("scheduler") + points("runtime"))
-def test_killed_at_every_step_of_a_start(point: str, who: str, tmp_path: Path) -> None:
+def test_killed_at_every_step_of_a_start(point: str, who: str) -> None:
     site = Installation(slots="1", uppers="1")
     marks, kill = site.folder / "marks", site.folder / "kill"
     marks.mkdir()

@@ -32,7 +32,10 @@ def router(parts: Parts) -> APIRouter:
             raise UserError(f"cannot open {request.source!r} as you: {error.strerror}",
                             hint="give a folder or an archive that you can read") from error  # fmt: skip
         try:
-            return asdict(await parts.images.import_(request.name, source, kind=request.kind))
+            imported = await parts.images.import_(
+                request.name, source, kind=request.kind, owner=peer, archive=request.source
+            )
+            return asdict(imported)
         finally:
             os.close(source)
 

@@ -88,7 +88,7 @@ class ApiImages:
     def __init__(self) -> None:
         self.known: dict[str, AnImage] = {}
 
-    async def import_(self, name: str, source_fd: int, *, kind: str) -> AnImage:
+    async def import_(self, name: str, source_fd: int, *, kind: str, owner: Owner, archive: str) -> AnImage:
         self.known[name] = AnImage(name, len(os.read(source_fd, 100)))
         return self.known[name]
 

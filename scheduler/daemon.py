@@ -1,0 +1,255 @@
+"""`jobsd`: puts the parts together and starts them in order. The only module that knows all of them.
+
+    jobsd                      serve until SIGTERM or SIGINT
+    jobsd launcher             become the launcher (a service of its own)
+    jobsd run-embedded … SPEC  a launcher and a daemon for one `jobs run`, in a folder of their own
+
+Stopping leaves running jobs as they are; where none is left, bridge, tables, groups and private mounts go too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from config.settings import BadSetting, Settings, load
+from jobs import specfile
+from jobs.errors import EXIT_USER, HostError, JobsError, UserError
+from jobs.events import Owner
+from jobs.ids import ExecutionId
+from jobs.record import Record
+from jobs.spec import JobSpec
+from jobs.units import parse_size
+from jobs.verdict import Never, NotNow
+from scheduler import embedded
+from scheduler.admission import never
+from scheduler.api.access import Access
+from scheduler.api.app import create_app
+from scheduler.api.parts import Parts
+from scheduler.api.server import bind, serve
+from scheduler.capacity import Capacity
+from scheduler.clock import SystemClock
+from scheduler.loop import Loop
+from scheduler.node import inventory
+from scheduler.node.host import Host, fill_pools, make_folders, open_host, probe
+from scheduler.node.supervisor import Supervisor
+from scheduler.reconcile import Abandon, Adopt, CleanUp, Kill, reconcile
+from scheduler.store import Store
+from scheduler.world import World
+from scheduler.writer import Writer
+
+log = logging.getLogger("jobsd")
+
+
+async def run(settings: Settings, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    """The whole daemon, until cancelled. Raises JobsError when it cannot start or was deposed."""
+    make_folders(settings)
+    caps, seen = probe(settings)
+    listening = bind(settings.socket)
+    store = Store(f"{settings.state_dir}/journal.db")
+    clock = SystemClock()
+    capacity = Capacity.of(
+        seen,
+        reserve_bytes=parse_size(settings.reserve_memory),
+        node_id=settings.node_id or socket.gethostname(),
+        max_jobs=settings.max_jobs,
+    )
+    try:
+        await store.open()
+        world = World.of(capacity, await store.live_records())
+        writer = Writer(store, world, clock)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(writer.run, name="writer")
+            async with open_host(settings, caps, seen, store.epoch, writer.report, tasks) as host:
+                node = Supervisor(host, tasks)
+                await take_over(host, node, world, writer, clock.wall())
+                await fill_pools(host, tasks)
+                loop = Loop(world, writer, node, clock)
+                writer.listen(loop.wake)
+                tasks.start_soon(loop.run, name="loop")
+                app = create_app(
+                    Parts(
+                        writer=writer,
+                        reader=store,
+                        node=node,
+                        parse=specfile.parse,
+                        admit=_admission(capacity, host),
+                        images=host.images,
+                        open_source=_opener(host),
+                        access=Access(_operators(settings)),
+                        explain=_explainer(loop),
+                    )
+                )
+                await tasks.start(serve, app, listening)
+                notify("READY=1")
+                task_status.started()
+                log.info("serving on %s, epoch %d, %d jobs known", settings.socket, store.epoch, len(world.live))
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    tasks.cancel_scope.cancel()
+    finally:
+        listening.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(settings.socket)
+        await store.close()
+
+
+async def take_over(host: Host, node: Supervisor, world: World, writer: Writer, now: float) -> None:
+    """What an earlier daemon left: the journal's records against what the kernel shows."""
+    records = list(world.live.values())
+    names = set(inventory.executions(host)) | {str(record.execution) for record in records if record.attempt}
+    for name in names:
+        inventory.take_leases(host, name)
+    outcome = reconcile(records, {name: inventory.observe(host, name) for name in names}, now)
+    for event in outcome.events:
+        await writer.report(event)
+    live: set[str] = set()
+    cleaning: dict[str, Record | None] = {}
+    for step in outcome.steps:
+        record = world.live.get(ExecutionId.parse(step.execution).job)
+        known = record if record is not None and str(record.execution) == step.execution else None
+        match step:
+            case Kill():
+                await host.tree.open(step.execution).kill()
+            case Adopt() if known is not None:
+                live.add(step.execution)
+                node.adopt(known)
+            case Abandon():
+                pass  # adopting finds out what became of it
+            case CleanUp():
+                cleaning[step.execution] = known
+    for execution, known in cleaning.items():
+        node.clean_up(ExecutionId.parse(execution), known)
+    attached = [host.network.adopt(name) for name in live | set(cleaning)]
+    for name in await host.network.sweep({each.address for each in attached if each is not None}):
+        log.warning("removed what an earlier daemon left: %s", name)
+
+
+def _admission(capacity: Capacity, host: Host) -> Callable[[JobSpec, Owner], Awaitable[None]]:
+    async def admit(spec: JobSpec, owner: Owner) -> None:
+        reasons = [*never(spec, capacity, host.caps)]
+        source = spec.image.source
+        if source != "host" and not source.startswith("dir:"):
+            await _must_exist(host, source)
+        if reasons:
+            raise UserError("; ".join(reasons), hint="this host could never run it; see: jobs show --host")
+
+    return admit
+
+
+async def _must_exist(host: Host, image: str) -> None:
+    names = sorted(each.name for each in await host.images.list())
+    if image not in names:
+        raise UserError(
+            f"image.source: no image {image!r} here; there are: {', '.join(names) or 'none'}",
+            hint='"host" and "dir:/path" are possible too; import one: jobs image import NAME SOURCE',
+        )
+
+
+def _opener(host: Host) -> Callable[[Owner, str], Awaitable[int]]:
+    async def open_source(owner: Owner, path: str) -> int:
+        launcher = await host.launcher()
+        return await launcher.open_as(owner.uid, owner.gid, owner.groups, path, os.O_RDONLY | os.O_CLOEXEC)
+
+    return open_source
+
+
+def _explainer(loop: Loop) -> Callable[[Record], list[str]]:
+    def explain(record: Record) -> list[str]:
+        match loop.verdict(record.job):
+            case NotNow(reasons):
+                return [str(reason) for reason in reasons]
+            case Never(reason):
+                return [reason]
+        return []
+
+    return explain
+
+
+def _operators(settings: Settings) -> int | None:
+    try:
+        return grp.getgrnam(settings.operators_group).gr_gid
+    except KeyError:
+        return None
+
+
+def notify(state: str) -> None:
+    """sd_notify(3): one datagram to the service manager, if there is one."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+            sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
+
+
+async def _until_signalled(settings: Settings) -> None:
+    async with anyio.create_task_group() as tasks:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            tasks.start_soon(_serve_in, tasks, settings)
+            async for number in signals:
+                log.info("%s: stopping", signal.Signals(number).name)
+                notify("STOPPING=1")
+                tasks.cancel_scope.cancel()
+                return
+
+
+async def _serve_in(tasks: TaskGroup, settings: Settings) -> None:
+    await run(settings)
+    tasks.cancel_scope.cancel()
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("pyroute2").setLevel(logging.WARNING)
+    verb, *rest = [*sys.argv[1:], ""][:1] + sys.argv[2:]
+    try:
+        settings = load()
+        match verb:
+            case "launcher":
+                embedded.become_launcher(settings)
+            case "run-embedded":
+                sys.exit(embedded.run(rest))
+            case "":
+                _needs_root()
+                anyio.run(_until_signalled, settings)
+            case _:
+                print((__doc__ or "").strip(), file=sys.stderr)  # noqa: T201
+                sys.exit(0 if verb in ("--help", "-h", "help") else EXIT_USER)
+    except BadSetting as error:
+        sys.exit(_complain(str(error), "", EXIT_USER))
+    except JobsError as error:
+        sys.exit(_complain(error.message, error.hint, error.exit_code))
+    except BaseExceptionGroup as group:
+        known = [error for error in _leaves(group) if isinstance(error, JobsError)]
+        if not known:
+            raise
+        sys.exit(_complain(known[0].message, known[0].hint, known[0].exit_code))
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in _leaves(each)]
+    return [error]
+
+
+def _needs_root() -> None:
+    if os.geteuid() != 0:
+        raise HostError("jobsd needs root: it makes namespaces, groups and links for other users", hint="sudo jobsd")
+
+
+def _complain(message: str, hint: str, code: int) -> int:
+    print(f"jobsd: {message}" + (f"\n  hint: {hint}" if hint else ""), file=sys.stderr)  # noqa: T201
+    return code
+
+
+if __name__ == "__main__":
+    main()

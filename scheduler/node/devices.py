@@ -1,0 +1,26 @@
+"""Device nodes that a spec asks for, as cgroup rules. Whether one may be opened is still up to the node's own mode."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+from jobs.errors import StepFailed
+from runtime.cgroups.limits import DeviceRule
+
+
+def rules_for(paths: Sequence[str]) -> tuple[DeviceRule, ...]:
+    """Raises StepFailed for a path that is no device node on this host."""
+    return tuple(_rule(path) for path in paths)
+
+
+def _rule(path: str) -> DeviceRule:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise StepFailed("device", error.errno or 0, path, hint="resources.devices names nodes of this host") from error
+    if not (stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)):
+        raise StepFailed("device", 0, path, hint="this is not a device node")
+    kind = "c" if stat.S_ISCHR(found.st_mode) else "b"
+    return DeviceRule(kind, os.major(found.st_rdev), os.minor(found.st_rdev))

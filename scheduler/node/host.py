@@ -1,0 +1,208 @@
+"""Everything of this host that executions share, and its opening and closing in order.
+
+Opening takes over what a killed daemon left; closing leaves what running jobs need, and takes the rest down.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import anyio
+from anyio.abc import TaskGroup
+from runtime.client import Launcher
+
+from config.settings import Settings
+from jobs.errors import HostError, Unsupported
+from jobs.events import Event
+from jobs.host import HostCaps, Topology
+from jobs.spec import Image
+from netbridge.network import Network, NetworkSettings
+from runtime import hostcaps, seccomp
+from runtime.cgroups import private_mounts
+from runtime.cgroups.tree import CgroupTree
+from runtime.images.helper import HelperResult
+from runtime.images.store import ImageStore
+from runtime.images.uppers import Uppers
+from scheduler import topology
+from scheduler.node.leases import IdBlocks, SlotPool
+from scheduler.node.link import LauncherLink
+
+log = logging.getLogger("jobs.node")
+
+REAPERS = ("catatonit", "tini-static")
+
+
+@dataclass(slots=True)
+class Host:
+    """Made once by `open_host`; closed with it."""
+
+    node_id: str
+    settings: Settings
+    caps: HostCaps
+    topology: Topology
+    tree: CgroupTree
+    blocks: IdBlocks
+    slots: SlotPool
+    uppers: Uppers
+    images: ImageStore
+    network: Network
+    launcher: Callable[[], Awaitable[Launcher]]
+    report: Callable[[Event], Awaitable[object]]
+    init: str  # path of the static reaper
+    seccomp: bytes
+    io_devices: tuple[tuple[int, int], ...] = ()  # (major, minor) of the disks that I/O rates are written for
+    interfaces: tuple[str, ...] = ()  # this host's own links, for net_prio
+
+
+def probe(settings: Settings) -> tuple[HostCaps, Topology]:
+    """What this host offers, with the private mounts in place and the freezer of the settings. Raises Unsupported."""
+    mounted = private_mounts.CONTROLLERS if settings.mount_net_controllers else ("hugetlb",)
+    private_mounts.mount_missing(f"{settings.run_dir}/cgroup", mounted)
+    caps = hostcaps.probe()
+    if settings.freezer == "v1":
+        caps = hostcaps.forced_v1(caps)
+    if settings.freezer not in ("auto", caps.freezer):
+        raise Unsupported(
+            f"the setting freezer = {settings.freezer!r} cannot be had: this host offers {caps.freezer or 'none'}",
+            hint='set freezer = "auto"',
+        )
+    return caps, topology.read()
+
+
+def find_reaper(settings: Settings) -> str:
+    """Path of the static pid 1. Raises Unsupported."""
+    if settings.init:
+        return settings.init
+    for name in REAPERS:
+        if found := shutil.which(name, path="/usr/bin:/usr/sbin:/usr/local/bin:/bin"):
+            return found
+    raise Unsupported("neither catatonit nor tini-static is installed", hint="install the package catatonit or tini")
+
+
+def make_folders(settings: Settings) -> None:
+    """State is the daemon's alone; the run folder lets everybody reach the socket and nothing else."""
+    for path, mode in (
+        (settings.state_dir, 0o700),
+        (f"{settings.state_dir}/spool", 0o700),
+        (settings.run_dir, 0o711),
+    ):
+        os.makedirs(path, exist_ok=True)
+        os.chmod(path, mode)
+
+
+def disks_of(path: str) -> tuple[tuple[int, int], ...]:
+    """(major, minor) of the whole disk that a path lies on; () for filesystems without one."""
+    device = os.stat(path).st_dev
+    folder = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
+    if not os.path.isdir(folder):
+        return ()
+    if os.path.exists(f"{folder}/partition"):
+        folder = os.path.dirname(os.path.realpath(folder))
+    with open(f"{folder}/dev", encoding="ascii") as file:
+        major, _, minor = file.read().strip().partition(":")
+    return ((int(major), int(minor)),)
+
+
+@asynccontextmanager
+async def open_host(
+    settings: Settings,
+    caps: HostCaps,
+    seen: Topology,
+    epoch: int,
+    report: Callable[[Event], Awaitable[object]],
+    tasks: TaskGroup,
+) -> AsyncIterator[Host]:
+    """Bridge, groups, pools and the connection to the launcher. Background work runs in `tasks`.
+
+    Waits for the launcher only where it is needed: a daemon without one still answers, and says what is missing.
+    """
+    link = LauncherLink(settings.launcher_socket, epoch)
+    tasks.start_soon(link.run, name="launcher link")
+
+    async def helper(
+        argv: Sequence[str],
+        *,
+        fds: Sequence[int] = (),
+        env: Mapping[str, str] = MappingProxyType({}),
+        stdin: bytes = b"",
+        timeout_s: float = 300,
+    ) -> HelperResult:
+        return await (await link.get()).helper(argv, fds=fds, env=env, stdin=stdin, timeout_s=timeout_s)
+
+    async def idmap_userns(uid_map: str, gid_map: str) -> int:
+        return await (await link.get()).idmap_userns(uid_map, gid_map)
+
+    tree = CgroupTree(caps, settings.cgroup_root)
+    tree.prepare()
+    network = Network(
+        NetworkSettings(
+            state_dir=settings.state_dir,
+            bridge=settings.bridge,
+            subnet=settings.subnet,
+            nft_table=settings.nft_table,
+            uplink=settings.uplink,
+        )
+    )
+    await network.start()
+    blocks = IdBlocks(settings.id_first, settings.id_blocks)
+    slots = SlotPool(blocks, link.get, network, settings.slots)
+    uppers = Uppers(settings.state_dir, helper, Image().writable_bytes, settings.uppers)
+    images = ImageStore(settings.state_dir, helper, idmap_userns)
+    for stray in await images.start():
+        log.warning("removed what an earlier daemon left: %s", stray)
+    host = Host(
+        node_id=settings.node_id or socket.gethostname(),
+        settings=settings,
+        caps=caps,
+        topology=seen,
+        tree=tree,
+        blocks=blocks,
+        slots=slots,
+        uppers=uppers,
+        images=images,
+        network=network,
+        launcher=link.get,
+        report=report,
+        init=find_reaper(settings),
+        seccomp=seccomp.default_filter(),
+        io_devices=disks_of(settings.state_dir),
+        interfaces=await network.prepare_host_priority(),
+    )
+    try:
+        yield host
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(30):
+            await _close(host)
+
+
+async def fill_pools(host: Host, tasks: TaskGroup) -> None:
+    """In the background, after the leases of living executions are known."""
+
+    async def uppers() -> None:
+        try:
+            await host.uppers.start(tasks)
+        except HostError as error:
+            log.error("no writable layers ahead: %s", error)
+
+    tasks.start_soon(uppers, name="writable layers")
+    tasks.start_soon(host.slots.run, name="slots")
+
+
+async def _close(host: Host) -> None:
+    """What running jobs use stays for the next daemon; without any, the host is left as it was found."""
+    await host.slots.close()
+    await host.uppers.stop()
+    if host.tree.names():
+        log.info("stopping; %d executions go on", len(host.tree.names()))
+        return
+    await host.network.stop()
+    with suppress(HostError):
+        host.tree.remove_root()
+    private_mounts.unmount(f"{host.settings.run_dir}/cgroup")

@@ -1,0 +1,65 @@
+"""What this host shows of executions after a restart: spool folders and groups, looked at once, before the loop runs.
+
+Believes nothing from a launcher's memory (scheduler/reconcile.py says what to make of it).
+"""
+
+from __future__ import annotations
+
+import os
+
+from jobs.ids import ExecutionId
+from runtime import exitrecord
+from scheduler.node.host import Host
+from scheduler.node.prepare import read_lease, spool_of
+from scheduler.reconcile import Ended, Observed
+
+
+def executions(host: Host) -> list[str]:
+    """Ids that have a group, or a lease that was never given back."""
+    spool = f"{host.settings.state_dir}/spool"
+    leased = {name for name in os.listdir(spool) if os.path.exists(f"{spool}/{name}/lease.json")}
+    return sorted(name for name in leased | set(host.tree.names()) if _is_execution(name))
+
+
+def observe(host: Host, execution: str) -> Observed:
+    """Never raises for something that is missing: that is what it is there to say."""
+    spool = spool_of(host, execution)
+    marker = exitrecord.read_marker(f"{spool}/started")
+    record = exitrecord.read(f"{spool}/exit")
+    group = host.tree.open(execution)
+    grouped = execution in host.tree.names()
+    return Observed(
+        marker=marker is not None,
+        went=marker is not None and marker.running,
+        same_boot=marker is None or marker.boot_id in ("", host.caps.boot_id),
+        monitor=_lives(marker),
+        exit=Ended(record.status, record.ended_at, record.step, record.errno, record.path) if record else None,
+        populated=grouped and group.populated(),
+        frozen=grouped and group.freezer.is_frozen(),
+        groups=grouped,
+        resident_bytes=group.resident_bytes() if grouped else 0,
+        usage=group.usage() if grouped else Observed().usage,
+    )
+
+
+def take_leases(host: Host, execution: str) -> None:
+    """What this execution was lent is not given to another one."""
+    lease = read_lease(spool_of(host, execution))
+    if lease is not None:
+        host.blocks.take(int(lease["id_base"]))
+
+
+def _lives(marker: exitrecord.Marker | None) -> bool:
+    pidfd = exitrecord.open_monitor(marker) if marker is not None else None
+    if pidfd is None:
+        return False
+    os.close(pidfd)
+    return True
+
+
+def _is_execution(name: str) -> bool:
+    try:
+        ExecutionId.parse(name)
+    except ValueError:
+        return False
+    return True
