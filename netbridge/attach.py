@@ -23,6 +23,7 @@ from netbridge.names import NetworkSettings
 from netbridge.netlink import Netlink
 from netbridge.nft import Nft
 from netbridge.published import PublishedPorts
+from netbridge.rate import receiving
 
 
 class Attachments:
@@ -141,9 +142,8 @@ class Attachments:
             await self._nft.run("net:policy", self._tables(wanted))
 
     async def _limit_receiving(self, attached: Attached) -> None:
-        burst = policy.burst_bytes(attached.rate_bits_s)
         async with Netlink.here() as netlink:
-            await netlink.limit_receiving(attached.attachment.link, attached.rate_bits_s, burst)
+            await netlink.limit_receiving(attached.attachment.link, receiving(attached.rate_bits_s))
 
     def _write_hosts(self, owner_uid: int) -> None:
         members = [each for each in self._attached.values() if each.owner_uid == owner_uid]

@@ -18,7 +18,7 @@ async def raise_bridge(settings: NetworkSettings, netlink: Netlink) -> None:
     if present is None:
         await _check_subnet_is_free(settings, netlink)
         await netlink.perform(bridge_steps(settings))
-    elif present.kind != "bridge" or present.mac != mac_of(settings.gateway):
+    elif not _is_ours(settings, present):
         hint = "a link of that name exists and is not ours; choose another `bridge` in the settings, or remove it"
         raise StepFailed("net:bridge", errno.EEXIST, settings.bridge, hint=hint)
     else:
@@ -45,19 +45,26 @@ async def lower_bridge(settings: NetworkSettings, netlink: Netlink, nft: Nft) ->
     await nft.run("net:policy", policy.remove(settings))
     for link in await our_ports(settings, netlink):
         await netlink.try_delete(link.name)
-    await netlink.try_delete(settings.bridge)
+    bridge = await netlink.link(settings.bridge)
+    if bridge is not None and _is_ours(settings, bridge):
+        await netlink.try_delete(settings.bridge)
 
 
 async def our_ports(settings: NetworkSettings, netlink: Netlink) -> list[Link]:
     """Host ends of this instance: our kind of name, and a port of our bridge."""
     bridge = await netlink.link(settings.bridge)
-    if bridge is None:
+    if bridge is None or not _is_ours(settings, bridge):
         return []
     return [
         each
         for each in await netlink.links()
         if each.kind == "veth" and each.master == bridge.index and address_of(settings, each.name) is not None
     ]
+
+
+def _is_ours(settings: NetworkSettings, bridge: Link) -> bool:
+    """By the MAC that carries our gateway's address."""
+    return bridge.kind == "bridge" and bridge.mac == mac_of(settings.gateway)
 
 
 def _of_the_bridge(settings: NetworkSettings) -> dict[str, str]:

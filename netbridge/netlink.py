@@ -19,9 +19,8 @@ from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from jobs.errors import StepFailed
+from netbridge.rate import Bucket
 from netbridge.wiring import AddAddress, DefaultRoute, DeleteLink, LinkUp, MakeBridge, MakeVeth, Step, undo_of
-
-TBF_LATENCY_S = 0.05  # longest time in a rate-limited job's queue; later packets are dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +97,12 @@ class Netlink:
                 found.append((network, message.get_attr("RTA_OIF") or 0))
         return found
 
-    async def limit_receiving(self, port: str, rate_bits_s: int, burst_bytes: int) -> None:
+    async def limit_receiving(self, port: str, bucket: Bucket) -> None:
         """A token bucket towards the job (tc-tbf(8)); it dies with the link. Raises StepFailed."""
         index = await self._index("net:rate", port)
-        rate = max(1, rate_bits_s // 8)
+        values = {"rate": bucket.rate_bytes_s, "burst": bucket.burst_bytes, "limit": bucket.queue_bytes}
         try:
-            await self._socket.tc(
-                "replace", "tbf", index=index, handle="1:", rate=rate, burst=burst_bytes, latency=f"{TBF_LATENCY_S}s"
-            )
+            await self._socket.tc("replace", "tbf", index=index, handle="1:", **values)
         except NetlinkError as error:
             raise StepFailed("net:rate", error.code, port) from error
 

@@ -17,6 +17,7 @@ from jobs.priority_class import PriorityClass
 from netbridge.attached import Attached
 from netbridge.names import NetworkSettings
 from netbridge.priority import classid, tc_class
+from netbridge.rate import sending
 
 # Addresses at which clouds hand credentials to whoever asks from the host:
 METADATA = (
@@ -28,8 +29,6 @@ METADATA = (
 )
 NOBODY = 0xFFFFFFFF  # never a uid: (uid_t)-1
 PASSED = 0x6A  # mark of packets that may go from job to job; below the bits that others use (kube-proxy, tailscale …)
-BURST_S = 0.1  # seconds of its rate that a job may send at once
-LEAST_BURST_BYTES = 128 << 10  # two full-size GSO packets of 64 KiB: a smaller bucket would never let one through
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +114,6 @@ def elements_of(attached: Attached) -> list[Element]:
     return elements
 
 
-def burst_bytes(rate_bits_s: int) -> int:
-    """Size of the bucket, for both directions."""
-    return max(LEAST_BURST_BYTES, int(rate_bits_s / 8 * BURST_S))
-
-
 def _class_elements(attached: Attached, priority_class: PriorityClass) -> list[Element]:
     value = tc_class(priority_class)
     return [
@@ -133,8 +127,8 @@ def _limit_name(attached: Attached) -> str:
 
 
 def _add_limit(settings: NetworkSettings, attached: Attached) -> str:
-    rate, burst = max(1, attached.rate_bits_s // 8), burst_bytes(attached.rate_bits_s)
-    limit = f"rate over {rate} bytes/second burst {burst} bytes"
+    bucket = sending(attached.rate_bits_s)
+    limit = f"rate over {bucket.rate_bytes_s} bytes/second burst {bucket.burst_bytes} bytes"
     return f"add limit bridge {settings.nft_table} {_limit_name(attached)} {{ {limit} }}"
 
 

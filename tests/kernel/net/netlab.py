@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import anyio
@@ -134,7 +134,7 @@ class Lab:
 
 
 def listening(space: Namespace | None, address: str, port: int) -> socket.socket:
-    with space.within() if space else _nowhere():
+    with space.within() if space else nullcontext():
         server = socket.socket()
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind((address, port))
@@ -145,7 +145,7 @@ def listening(space: Namespace | None, address: str, port: int) -> socket.socket
 
 def connects(space: Namespace | None, address: str, port: int, *, timeout_s: float = 2.0) -> bool:
     """Whether a TCP connection from there (None: the host) to there comes about."""
-    with space.within() if space else _nowhere():
+    with space.within() if space else nullcontext():
         client = socket.socket()
     client.settimeout(timeout_s)
     try:
@@ -155,11 +155,6 @@ def connects(space: Namespace | None, address: str, port: int, *, timeout_s: flo
         return False
     finally:
         client.close()
-
-
-@contextmanager
-def _nowhere() -> Iterator[None]:
-    yield
 
 
 async def _uplink(world_fd: int) -> None:
