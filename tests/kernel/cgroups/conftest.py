@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import pytest
@@ -30,7 +31,7 @@ def caps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostCaps]:
     private_mounts.mount_missing(directory)
     yield hostcaps.probe()
     private_mounts.unmount(directory)
-    assert directory not in open("/proc/self/mountinfo").read()
+    assert directory not in Path("/proc/self/mountinfo").read_text()
 
 
 def has(caps: HostCaps, controller: str) -> None:
@@ -43,7 +44,7 @@ class Bench:
 
     def __init__(self, caps: HostCaps, name: str = "") -> None:
         self.caps = caps
-        self.tree = CgroupTree(caps, f"jobs-test-{os.getpid()}{name}")
+        self.tree = CgroupTree(caps, f"jt-cg-{os.getpid()}{name}")
         self.processes: list[subprocess.Popen[bytes]] = []
         self._next = 0
 

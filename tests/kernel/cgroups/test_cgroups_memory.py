@@ -1,0 +1,98 @@
+"""The memory limit bites, the kernel's own counter says so, and the monitor is never the victim."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import anyio
+import pytest
+
+from runtime.cgroups.files import exists, number, read, write
+from runtime.cgroups.limits import Limits
+
+MIB = 1 << 20
+TOUCH = "import sys; x = bytearray(int(sys.argv[1]) << 20); print(len(x) >> 20)"
+
+
+def test_over_the_limit_is_killed_and_counted(bench):
+    group = bench.group(Limits(memory_bytes=48 * MIB))
+    assert bench.python(group, TOUCH, "16")[:2] == (0, "16\n")
+    assert group.oom_kills() == 0
+    code, _, _ = bench.python(group, TOUCH, "200")
+    assert code == -signal.SIGKILL
+    assert group.oom_kills() == 1
+    assert group.usage().oom_kills == 1
+    assert group.usage().memory_peak_bytes <= 48 * MIB
+
+
+def test_swap_is_shut_off_where_it_is_accounted(bench):
+    group = bench.group(Limits(memory_bytes=48 * MIB, swap_bytes=0))
+    place = group.places["memory"]
+    memsw = f"{place.run}/memory.memsw.limit_in_bytes"
+    if place.version == 1 and exists(memsw):
+        assert number(memsw) == 48 * MIB
+    elif place.version == 2:
+        assert read(f"{place.run}/memory.swap.max") == "0"
+    else:
+        assert any("swap" in note for note in group.notes)
+
+
+def test_limit_changes_in_both_directions(bench):
+    group = bench.group(Limits(memory_bytes=64 * MIB, swap_bytes=16 * MIB))
+    for size, swap in ((256, 0), (32, 64), (300, -1), (40, 0)):
+        group.apply(Limits(memory_bytes=size * MIB, swap_bytes=swap * MIB if swap > 0 else swap))
+    assert bench.python(group, TOUCH, "100")[0] == -signal.SIGKILL
+
+
+@pytest.fixture
+def tmpfs(tmp_path):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "jt-cg", tmp_path], check=True)
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+@pytest.mark.parametrize("limit_on", ["run", "job"])
+def test_monitor_is_not_the_victim(bench, tmpfs, limit_on):
+    """A tiny writer fills a tmpfs beside a monitor of 30 MiB. `job` is the control: there the monitor dies."""
+    group = bench.group(Limits(memory_bytes=100 * MIB if limit_on == "run" else 1 << 30))
+    if limit_on == "job":
+        place = group.places["memory"]
+        name = "memory.limit_in_bytes" if place.version == 1 else "memory.max"
+        write(f"{place.job}/{name}", str(100 * MIB))
+    code = "x = bytearray(30 << 20); print(flush=True); import signal; signal.pause()"
+    monitor = bench.start(group, [sys.executable, "-c", code], where="mon")
+    monitor.stdout.readline()
+    status, _, _ = bench.run(group, ["/bin/dd", "if=/dev/zero", f"of={tmpfs}/big", "bs=64k", "count=4000"])
+    if limit_on == "run":
+        assert status == -signal.SIGKILL and monitor.poll() is None and group.oom_kills() == 1
+    else:
+        assert monitor.wait(timeout=10) == -signal.SIGKILL
+
+
+def test_resident_bytes(bench, tmpfs):
+    """64 MiB anonymous, 32 MiB shared, 16 MiB locked (each counted once); page cache of a file is not resident."""
+    code = f"""
+import ctypes, mmap, signal
+anon = bytearray(64 << 20)
+shm = open("{tmpfs}/shared", "wb"); shm.write(bytes(32 << 20)); shm.flush()
+lock = mmap.mmap(-1, 16 << 20); lock.write(b"x" * (16 << 20))
+address = ctypes.addressof(ctypes.c_char.from_buffer(lock))
+assert ctypes.CDLL(None).mlock(ctypes.c_void_p(address), ctypes.c_size_t(16 << 20)) == 0
+cached = open("{tmpfs.parent}/file", "wb"); cached.write(bytes(48 << 20)); cached.flush()
+print(flush=True)
+signal.pause()
+"""
+    group = bench.group(Limits(memory_bytes=400 * MIB))
+    process = bench.start(group, [sys.executable, "-c", code])
+    assert process.stdout.readline() == b"\n", process.stderr.read()
+    assert (64 + 32 + 16) * MIB <= group.resident_bytes() <= (64 + 32 + 16 + 14) * MIB
+    anyio.run(group.kill)
+
+
+def test_limit_is_whole_pages_and_read_back(bench):
+    group = bench.group(Limits(memory_bytes=48 * MIB + 1))
+    place = group.places["memory"]
+    shown = number(f"{place.run}/{'memory.limit_in_bytes' if place.version == 1 else 'memory.max'}")
+    assert shown == 48 * MIB
