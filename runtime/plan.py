@@ -196,7 +196,7 @@ def _host_power(inputs: Inputs) -> list[Step]:
     )
     if inputs.image.kind == "host":
         found.append(s.Private("var-tmp", "var-tmp", inputs.id_base, 0o1777))
-    found += [s.RootFolder(path, image_owner) for path in _root_folders(inputs)]
+    found += _root_folders(inputs, image_owner)
     if inputs.resolv:
         found.append(s.RootFile("/etc/resolv.conf", image_owner, text=inputs.resolv))
     if inputs.hosts_dir:  # a link, so that the file's replacement by rename is seen inside
@@ -215,19 +215,17 @@ def _below(path: str, folders: Sequence[str]) -> bool:
     return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
 
 
-def _root_folders(inputs: Inputs) -> list[str]:
+def _root_folders(inputs: Inputs, owner: int) -> list[Step]:
     """Mount points that the root must have. Those below a fresh filesystem or a bound folder are looked for there."""
-    always = ["/proc", "/sys", "/dev", "/run", "/tmp", "/etc"]
-    if inputs.image.kind == "host":
-        always += ["/root", "/home", "/var/tmp"]
-    bound = [mount.target for mount in inputs.mounts]
-    inside = (*FRESH_PLACES, *_submounts(inputs)) if inputs.image.kind == "host" else FRESH_PLACES[:5]
-    wanted = [
-        target
-        for index, target in enumerate(bound)
-        if not _below(target, (*inside, *bound[:index], *bound[index + 1 :]))
-    ]
-    return [*always, *wanted]
+    host = inputs.image.kind == "host"
+    own = ["/proc", "/sys", "/dev", "/run", "/tmp", "/etc", *(["/root", "/home", "/var/tmp"] if host else [])]
+    elsewhere = (*FRESH_PLACES, *_submounts(inputs)) if host else FRESH_PLACES[:5]
+    found: list[Step] = [s.RootFolder(path, owner) for path in own]
+    for mount in inputs.mounts:
+        others = [other.target for other in inputs.mounts if other is not mount]
+        if not _below(mount.target, (*elsewhere, *others)):
+            found.append(s.RootFolder(mount.target, owner, mount.fd))
+    return found
 
 
 # ── between host and container ──────────────────────────────────────────────────────────────────────────────────────

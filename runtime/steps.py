@@ -54,14 +54,14 @@ class Overlay(NamedTuple):
 
 
 class RootFolder(NamedTuple):
-    """Makes a folder, with its parents, in the detached root where it is missing."""
+    """Makes a mount point, with its parents, in the detached root where missing: a file where `like_fd` is one."""
 
     path: str
     owner: int
-    mode: int = 0o755
+    like_fd: int = -1
 
     def describe(self) -> str:
-        return f"folder {self.path} in the root"
+        return f"mount point {self.path} in the root"
 
 
 class RootFile(NamedTuple):

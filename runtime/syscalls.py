@@ -172,6 +172,12 @@ def _syscall(name: str, *args: int | bytes | ctypes.Structure | None, path: str 
     return _checked(int(_libc.syscall(ctypes.c_long(_NUMBER[name]), *long_args)), path)
 
 
+def linux() -> tuple[int, int]:
+    """Version of the running kernel, (6, 18)."""
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int(minor)
+
+
 # Processes and namespaces
 
 

@@ -1,0 +1,95 @@
+"""From the monitor to pid 1 of a job: two processes, stage by stage, until execve. Launcher side.
+
+`jobs:enter` joins the job's groups with the host's power, enters the slot's namespaces and makes pid 1 as its *sibling*
+(CLONE_PARENT), so that the monitor is pid 1's parent. `jobs:container` fills its root, waits for go, gives up every
+power and becomes the reaper. Privileges of each stage: runtime/README.md.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import NamedTuple
+
+from runtime import process
+from runtime import syscalls as sc
+from runtime.channel import Channel
+from runtime.context import Context
+from runtime.messages import Born, Proceed, Ready, StepError
+from runtime.perform import StepFailure, failure, perform
+from runtime.process import Child
+from runtime.steps import Orders
+
+# The slot already gave user and network.
+NAMESPACES = (
+    sc.CLONE_NEWPID | sc.CLONE_NEWNS | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME
+)
+
+
+class Output(NamedTuple):
+    """Write ends of the job's pipes."""
+
+    stdout: int
+    stderr: int
+
+
+def start(orders: Orders, context: Context, channel: Channel, output: Output) -> Child:
+    """Called by the monitor; the child is `jobs:enter`. `channel` is the container's end. Raises StepFailure."""
+    keep = (channel.fileno(), *output, *context.kept())
+    try:
+        group = os.open(orders.run_unified, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if orders.run_unified else -1
+        try:
+            return process.spawn("jobs:enter", lambda: _enter(orders, context, channel, output), keep, cgroup=group)
+        finally:
+            if group >= 0:
+                os.close(group)
+    except OSError as error:
+        raise failure("clone", error, orders.run_unified) from error
+
+
+def _enter(orders: Orders, context: Context, channel: Channel, output: Output) -> int:
+    try:
+        _reset_oom_score()
+        perform(orders.stages.enter, context)
+        init_pid = _clone()
+        if init_pid:
+            channel.send(Born(init_pid))
+            return 0
+    except StepFailure as failed:
+        channel.send(StepError(failed.step, failed.errno, failed.path))
+        return 1
+    return _container(orders, context, channel, output)
+
+
+def _clone() -> int:
+    try:
+        return sc.clone3(NAMESPACES | sc.CLONE_PARENT)[0]
+    except OSError as error:
+        raise failure("clone", error) from error
+
+
+def _reset_oom_score() -> None:
+    """The launcher may be protected; its jobs are not. The kernel may refuse a change to the worse for us."""
+    with suppress(OSError):
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(fd, b"0")
+        os.close(fd)
+
+
+def _container(orders: Orders, context: Context, channel: Channel, output: Output) -> int:
+    """Returns only when it did not become the job's program."""
+    sc.set_process_name("jobs:container")
+    try:
+        os.setsid()
+        perform(orders.stages.container, context)
+        channel.send(Ready(os.getpid()))
+        message, _ = channel.receive()
+        if not isinstance(message, Proceed):  # end of file: whoever could have said it is dead
+            return 1
+        os.dup2(output.stdout, 1)
+        os.dup2(output.stderr, 2)
+        process.null_stdio(0)  # the job's own /dev/null
+        perform(orders.stages.drop, context)
+    except StepFailure as failed:
+        channel.send(StepError(failed.step, failed.errno, failed.path))
+    return 1
