@@ -86,7 +86,9 @@ def test_list_shows_ones_own_and_operators_all(site: ApiSite) -> None:
     assert "queued" in refused(lambda: alice.jobs(state=["runing"]), "user-error").hint
 
 
-@pytest.mark.parametrize("verb", ["job", "resume", "release", "hold", "cancel", "pause", "priority", "exec", "wait", "logs"])
+@pytest.mark.parametrize(
+    "verb", ["job", "resume", "release", "hold", "cancel", "pause", "priority", "exec", "wait", "logs"]
+)
 def test_nobody_learns_of_anothers_job(site: ApiSite, verb: str) -> None:
     job = submit(site.client(ALICE))
     site.start(job)
