@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -10,6 +10,7 @@ from jobs.events import Owner, Usage
 from jobs.ids import ExecutionId
 from jobs.placement import Placement
 from jobs.placement import from_json as placement_from_json
+from jobs.plain import plain
 from jobs.spec import JobSpec
 
 
@@ -98,12 +99,12 @@ class Record:
 
 def to_json(record: Record) -> dict[str, Any]:
     """Everything but the spec, which never changes and is kept apart; only JSON types inside."""
-    data = {field.name: getattr(record, field.name) for field in fields(record) if field.name != "spec"}
-    data["owner"] = asdict(record.owner)
+    data = plain(record)
+    del data["spec"]
     data["pause_holds"] = sorted(record.pause_holds)
-    data["usage"] = asdict(record.usage)
+    data["owner"], data["usage"] = plain(record.owner), plain(record.usage)
     for name in ("placement", "home", "cancel"):
-        data[name] = asdict(data[name]) if data[name] is not None else None
+        data[name] = plain(data[name]) if data[name] is not None else None
     return data
 
 

@@ -19,6 +19,7 @@ from jobs import record as record_
 from jobs import spec as spec_
 from jobs import states
 from jobs.errors import Conflict, HostError
+from jobs.plain import encode as encode_json
 from jobs.record import Record
 from scheduler.journal.database import DiskFull, failure, open_database, open_reader
 from scheduler.journal.entry import GENESIS, Entry, Unknown, broken_link, decode, encode, encode_event, split
@@ -254,10 +255,10 @@ def _job_row(record: Record, *, new: bool) -> dict[str, Any]:
         "state": str(record.state),
         "live": int(not (record.state.final and record.cleaned)),
         "version": record.version,
-        "record": json.dumps(record_.to_json(record), separators=(",", ":"), allow_nan=False),
+        "record": encode_json(record_.to_json(record)),
     }
     if new:
-        row |= {"uid": record.owner.uid, "spec": json.dumps(spec_.to_json(record.spec), separators=(",", ":"))}
+        row |= {"uid": record.owner.uid, "spec": encode_json(record.spec)}
     return row
 
 

@@ -29,7 +29,8 @@ from scheduler.world import World
 
 log = logging.getLogger("jobs.writer")
 
-MOST_IN_BATCH = 2000  # requests in one transaction; about 50 ms of work
+MOST_IN_BATCH = 500  # requests in one transaction: so many are encoded in about 50 ms
+PAUSE_EVERY = 50  # jobs or requests after which the event loop gets a turn
 RETRY_S = 1.0  # a node's report that found no space is tried again after this
 
 
@@ -187,7 +188,9 @@ class Writer:
     async def _do(self, requests: Sequence[_Request]) -> bool:
         turn = _Turn(self._world, self._clock.wall(), self._last_job)
         answers: list[tuple[_Request, Any]] = []
-        for request in requests:
+        for number, request in enumerate(requests, 1):
+            if number % PAUSE_EVERY == 0:
+                await anyio.lowlevel.checkpoint()
             try:
                 answers.append((request, await self._handle(turn, request)))
             except (JobsError, Illegal) as error:
@@ -238,7 +241,9 @@ class Writer:
         ids: list[int] = []
         new: list[tuple[NewJob, Submitted, str, int]] = []
         ordinals: dict[tuple[int, str], int] = {}
-        for job in jobs:
+        for number, job in enumerate(jobs, 1):
+            if number % PAUSE_EVERY == 0:
+                await anyio.lowlevel.checkpoint()
             uid, request_id = job.event.owner.uid, job.event.request_id
             ordinal = ordinals.get((uid, request_id), 0)
             ordinals[uid, request_id] = ordinal + 1

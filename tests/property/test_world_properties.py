@@ -1,0 +1,201 @@
+"""Whatever happens, in whatever order: nothing is given twice, nothing waits without a reason, and a restart agrees."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from jobs import events as ev
+from jobs.record import State
+from jobs.verdict import Going, Never, NotNow
+from scheduler.capacity import MILLI, Capacity, milli
+from scheduler.decide import ThawPlace, decide
+from scheduler.world import World
+from tests.builders import GIB, MIB, a_host, a_job
+from tests.fakes.simulation import Simulation
+
+HOSTS = st.builds(
+    a_host,
+    nodes=st.integers(1, 3),
+    cpus_per_node=st.sampled_from([1, 2, 4]),
+    memory_per_node=st.just(2 * GIB),
+    threads=st.sampled_from([1, 2]),
+    hugepages=st.sampled_from([(), ((2 * MIB, 16),)]),
+    memory_only=st.integers(0, 1),
+)
+SPECS = st.builds(
+    a_job,
+    cpus=st.sampled_from([1, 2, 3, 4, 0.25, 0.5, 0.9, 1.5, 0.001]),
+    memory=st.sampled_from([1 * MIB, 256 * MIB, 700 * MIB, 1536 * MIB, 2 * GIB, 3 * GIB]),
+    numa=st.sampled_from(["local", "local", "spread", "any", (0,), (0, 1), (7,)]),
+    priority=st.integers(0, 100),
+    hugepages=st.sampled_from([(), ((2 * MIB, 8),), ((2 * MIB, 12),)]),
+    publish=st.sampled_from([(), (8080,)]),
+    time_limit_s=st.sampled_from([0.0, 60.0]),
+    on_lost=st.sampled_from(["fail", "requeue"]),
+)
+REPORTS = ["started", "start_failed", "frozen", "freeze_failed", "thawed", "exited", "lost", "cleaned"]
+
+
+def on_node(life: Life) -> list[int]:
+    return sorted(job for job, record in life.sim.records.items() if record.state.on_node)
+
+
+class Life(RuleBasedStateMachine):
+    """Rules that end or hold jobs are rarer than those that bring them to life (`rare`), so that lives are long."""
+
+    @initialize(host=HOSTS)
+    def begin(self, host: Any) -> None:
+        self.sim = Simulation(Capacity.of(host))
+
+    @rule(specs=st.lists(SPECS, min_size=1, max_size=4), rare=st.integers(0, 7))
+    def submit(self, specs: list[Any], rare: int) -> None:
+        for spec in specs:
+            self.sim.submit(spec, hold=rare == 0)
+
+    @rule(settle=st.booleans())
+    def round(self, settle: bool) -> None:
+        self.sim.round()
+        if settle:
+            self.sim.settle()
+
+    @rule(rare=st.integers(0, 3))
+    def node_does_as_told(self, rare: int) -> None:
+        self.sim.settle(exits=rare == 0)
+
+    @precondition(on_node)
+    @rule(data=st.data(), what=st.sampled_from(REPORTS), resident=st.sampled_from([0, MIB, 200 * MIB, 4 * GIB]))
+    def node_says(self, data: Any, what: str, resident: int) -> None:
+        self.sim.report(data.draw(st.sampled_from(on_node(self))), what, resident=resident)
+
+    @precondition(lambda self: self.sim.records)
+    @rule(data=st.data(), what=st.sampled_from(["cleaned", "lost", "exited"]))
+    def node_says_nonsense(self, data: Any, what: str) -> None:
+        self.sim.report(data.draw(st.sampled_from(sorted(self.sim.records))), what)
+
+    @precondition(on_node)
+    @rule(data=st.data(), by=st.sampled_from(["owner", "operator"]), keep=st.booleans(), settle=st.booleans())
+    def pause(self, data: Any, by: str, keep: bool, settle: bool) -> None:
+        self.sim.happen(ev.PauseRequested(data.draw(st.sampled_from(on_node(self))), by, keep))
+        if settle:
+            self.sim.settle()
+
+    @precondition(lambda self: self.sim.records)
+    @rule(data=st.data(), by=st.sampled_from(["owner", "operator"]))
+    def hold(self, data: Any, by: str) -> None:
+        self.sim.happen(ev.PauseRequested(data.draw(st.sampled_from(sorted(self.sim.records))), by))
+
+    @precondition(lambda self: self.sim.records)
+    @rule(by=st.sampled_from(["owner", "operator"]))
+    def resume_all(self, by: str) -> None:
+        for job in sorted(self.sim.records):
+            self.sim.happen(ev.ResumeRequested(job, by)) or self.sim.happen(ev.HoldReleased(job, by))
+
+    @precondition(on_node)
+    @rule(data=st.data(), by=st.sampled_from(["owner", "operator"]))
+    def resume(self, data: Any, by: str) -> None:
+        self.sim.happen(ev.ResumeRequested(data.draw(st.sampled_from(on_node(self))), by))
+
+    @precondition(lambda self: self.sim.records)
+    @rule(data=st.data(), urgency=st.integers(0, 100), weight=st.sampled_from([None, 10]))
+    def reprioritise(self, data: Any, urgency: int, weight: int | None) -> None:
+        job = data.draw(st.sampled_from(sorted(self.sim.records)))
+        self.sim.happen(ev.PriorityChanged(job, urgency=urgency, cpu_weight=weight))
+
+    @precondition(lambda self: self.sim.records)
+    @rule(data=st.data(), rare=st.integers(0, 2))
+    def cancel(self, data: Any, rare: int) -> None:
+        if rare == 0:
+            job = data.draw(st.sampled_from(sorted(self.sim.records)))
+            self.sim.happen(ev.CancelRequested(job, "owner", "TERM", 1.0, self.sim.now))
+
+    @rule(seconds=st.sampled_from([0.5, 30.0, 400.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.sim.tick(seconds)
+
+    @invariant()
+    def no_cpu_twice(self) -> None:
+        exclusive: Counter[int] = Counter()
+        shared: Counter[int] = Counter()
+        for record in self.sim.records.values():
+            place = record.placement
+            if place is None:
+                continue
+            assert record.state.on_node
+            assert len(set(place.cpus)) == len(place.cpus)
+            assert set(place.cpus) <= set(self.sim.capacity.node_of)
+            if place.exclusive:
+                assert len(place.cpus) == record.spec.resources.cpus
+                exclusive.update(place.cpus)
+            else:
+                part = -(-milli(place.shares) // len(place.cpus))
+                assert part * len(place.cpus) >= milli(record.spec.resources.cpus)
+                shared.update(dict.fromkeys(place.cpus, part))
+        assert all(count == 1 for count in exclusive.values())
+        assert all(parts <= MILLI for parts in shared.values())
+        assert not set(exclusive) & set(shared)
+
+    @invariant()
+    def no_byte_twice(self) -> None:
+        held: Counter[int] = Counter()
+        pages: Counter[tuple[int, int]] = Counter()
+        for record in self.sim.records.values():
+            if not record.state.on_node:
+                assert record.home is None
+                continue
+            home = record.home
+            assert home is not None
+            assert sum(size for _, size in home.memory) == record.spec.resources.memory_bytes
+            for node, size in home.memory:
+                held[node] += min(size, record.resident_bytes) if record.state is State.FROZEN else size
+            for node, size, count in home.hugepages:
+                pages[node, size] += count
+        assert all(size <= self.sim.capacity.memory[node] for node, size in held.items())
+        assert all(count <= self.sim.capacity.pages[key] for key, count in pages.items())
+
+    @invariant()
+    def a_restart_agrees(self) -> None:
+        sim = self.sim
+        live = [record for record in sim.records.values() if not (record.state.final and record.cleaned)]
+        rebuilt = World.of(sim.capacity, live)
+        assert rebuilt == sim.world
+        one, other = decide(rebuilt, sim.now, sim.ran), sim.decide()
+        assert one.actions == other.actions
+        assert all(one.verdict(record) == other.verdict(record) for record in live)
+
+    @invariant()
+    def whoever_waits_has_an_answer(self) -> None:
+        decision = self.sim.decide()
+        for record in self.sim.records.values():
+            verdict = decision.verdict(record)
+            if record.state is State.QUEUED:
+                assert isinstance(verdict, Going | Never) or (isinstance(verdict, NotNow) and verdict.reasons)
+            if record.state is State.FROZEN and not record.pause_holds:
+                assert isinstance(verdict, Going) or (isinstance(verdict, NotNow) and verdict.reasons)
+
+    @invariant()
+    def the_last_one_frozen_can_come_back(self) -> None:
+        """Once nothing runs, some frozen job has room, whatever the others keep resident."""
+        sim = self.sim
+        frozen = [record for record in sim.records.values() if record.state is State.FROZEN]
+        running = [record for record in sim.records.values() if record.state.on_node and record not in frozen]
+        if not frozen or running or any(record.cancel for record in frozen):
+            return
+        fits = []
+        for record in frozen:
+            alone = Simulation(sim.capacity)
+            alone.records = dict(sim.records)
+            alone.world = World.of(sim.capacity, [r for r in sim.records.values() if r.state is State.FROZEN])
+            alone.happen(ev.ResumeRequested(record.job, "operator"))
+            fits += [action for action in alone.decide().actions if isinstance(action, ThawPlace)]
+        assert fits
+
+
+Life.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestLife = Life.TestCase
