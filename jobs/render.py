@@ -133,7 +133,7 @@ def page(job: Job, look: Look) -> str:
         ("started", _moment(job.started_at, look.now)),
         ("ended", _moment(job.ended_at, look.now)),
         ("ran", _ran(job)),
-        ("exit", ending(job)),
+        ("ended with", "" if job.state != "completed" else ending(job)),
         ("priority", f"urgency {job.urgency}, cpu weight {job.cpu_weight}, io weight {job.io_weight}, "
                      f"network {job.network_class}"),
         ("asked for", asked(job)),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Annotated
 
 import typer
@@ -51,9 +52,8 @@ def list_(as_json: AsJson = False) -> None:
         json_data(images)
     elif images:
         titles = list(images[0])
-        data(
-            render.plain_table([title.upper() for title in titles], [[_cell(t, i[t]) for t in titles] for i in images])
-        )
+        rows = [[_cell(title, image[title]) for title in titles] for image in images]
+        data(render.plain_table([title.removesuffix("_bytes").removesuffix("_at").upper() for title in titles], rows))
     else:
         say('no images; specs can use the host\'s own root, or a folder: [image] source = "dir:/path"')
 
@@ -77,6 +77,8 @@ def _cell(title: str, value: object) -> str:
 
     if title.endswith("bytes") and isinstance(value, int):
         return render_size(value)
+    if title.endswith("_at") and isinstance(value, int | float):
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
     if isinstance(value, list):
         return str(len(value))
     return str(value)
