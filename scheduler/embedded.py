@@ -33,7 +33,7 @@ def become_launcher(settings: Settings) -> NoReturn:
     os.chmod(settings.run_dir, 0o711)  # noqa: S103 - everybody may reach the socket in it
     os.makedirs(f"{settings.state_dir}/spool", mode=0o700, exist_ok=True)
     os.chmod(settings.state_dir, 0o700)
-    argv = launcher.command_line(settings.run_dir, f"{settings.state_dir}/spool", settings.mount_net_controllers)
+    argv = launcher.command(settings.state_dir, settings.run_dir)
     os.execv(argv[0], argv)
 
 

@@ -67,6 +67,10 @@ class Uppers:
         self._tasks = tasks
         await self._fill()
 
+    @property
+    def full(self) -> bool:
+        return len(self._ahead) >= self._wanted
+
     async def acquire(self, size_bytes: int, *, owner: tuple[int, int] = (0, 0)) -> Upper:
         """A fresh upper. `owner`: host uid and gid of its root, (id_base, id_base) for idmapped layers.
 

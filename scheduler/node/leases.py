@@ -101,6 +101,10 @@ class SlotPool:
             self._low = anyio.Event()
             await self._low.wait()
 
+    @property
+    def full(self) -> bool:
+        return len(self._ready) >= self._ahead
+
     async def acquire(self, mode: str, uids: Iterable[int], gids: Iterable[int]) -> Slot:
         plain = all(number < INSIDE_IDS for number in (*uids, *gids))
         if plain and self._ready and mode == "bridge":

@@ -28,7 +28,7 @@ class LauncherLink:
         while True:
             try:
                 self._launcher = await Launcher.connect(self._path, self._epoch)
-            except OSError as error:
+            except (OSError, LauncherGone) as error:
                 log.debug("no launcher at %s yet: %s", self._path, error)
                 await anyio.sleep(delay_s)
                 delay_s = min(1.0, delay_s * 2)
