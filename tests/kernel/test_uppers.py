@@ -18,7 +18,7 @@ from jobs.errors import StepFailed, Unsupported
 from runtime import syscalls
 from runtime.images import loopfs
 from runtime.images.uppers import LEAST_BYTES, Upper, Uppers
-from tests.builders_images import run_helper
+from builders_images import run_helper
 
 ROOT = str(Path(__file__).resolve().parents[2])
 SMALL = 16 << 20
