@@ -148,10 +148,7 @@ class Attachments:
     def _write_hosts(self, owner_uid: int) -> None:
         members = [each for each in self._attached.values() if each.owner_uid == owner_uid]
         with _step("net:hosts", f"hosts file of uid {owner_uid}"):
-            if members:
-                self._hosts.write(owner_uid, members)
-            else:
-                self._hosts.remove(owner_uid)
+            self._hosts.write(owner_uid, members)
 
 
 @contextmanager

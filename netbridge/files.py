@@ -1,8 +1,13 @@
-"""Whole small files: read at once, replaced by rename, so that a reader sees the old text or the new one."""
+"""Whole small files: read at once, replaced by rename, so that a reader sees the old text or the new one.
+
+What they say of the kernel is void after a reboot, so each carries the boot id.
+"""
 
 from __future__ import annotations
 
 import os
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 def read_text(path: str) -> str:
@@ -20,3 +25,8 @@ def replace_file(path: str, text: str, *, mode: int) -> None:
     finally:
         os.close(fd)
     os.rename(fresh, path)
+
+
+def boot_id() -> str:
+    """Of the running kernel."""
+    return read_text(_BOOT_ID).strip()

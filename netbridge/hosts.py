@@ -60,9 +60,11 @@ class HostsFiles:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
+        self._given: set[int] = set()  # folders that a launch may be about to bind: they stay
 
     def folder_of(self, owner_uid: int) -> str:
         """Exists from now on, with a hosts file in it. Raises OSError."""
+        self._given.add(owner_uid)
         folder = os.path.join(self._folder, str(owner_uid))
         if not os.path.exists(os.path.join(folder, "hosts")):
             self.write(owner_uid, ())
@@ -75,16 +77,16 @@ class HostsFiles:
         os.chmod(folder, 0o755)  # noqa: S103 (jobs of any id read it; the parent keeps everybody else out)
         replace_file(os.path.join(folder, "hosts"), render(attached), mode=0o644)
 
-    def remove(self, owner_uid: int) -> None:
-        """Safe to repeat."""
-        shutil.rmtree(os.path.join(self._folder, str(owner_uid)), ignore_errors=True)
-
     def remove_others(self, owner_uids: Iterable[int]) -> None:
-        """Drops the folders of owners without a job."""
-        keep = {str(uid) for uid in owner_uids}
+        """Drops the folders of owners without a job, which an earlier daemon left."""
+        keep = {str(uid) for uid in (*owner_uids, *self._given)}
         for name in os.listdir(self._folder) if os.path.isdir(self._folder) else ():
             if name not in keep:
                 shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
+
+    def remove_all(self) -> None:
+        """Safe to repeat."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _names(attached: Attached) -> list[str]:

@@ -8,6 +8,7 @@ Nothing here starts a process. A daemon that leaves its jobs running just exits:
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from netbridge.netlink import Netlink
 from netbridge.nft import Nft
 from netbridge.pool import wire
 from netbridge.sweep import sweep
+from netbridge.wiring import loopback_steps
 
 __all__ = ["Attachment", "Network", "NetworkSettings"]
 
@@ -43,7 +45,6 @@ class Network:
         self._ledger = Ledger(self._folder)
         self._hosts = HostsFiles(os.path.join(settings.state_dir, "hosts"))
         self._nft = Nft()
-        self._resolv = hosts.host_resolv_conf()
         self._originals = sysctl.Originals(os.path.join(self._folder, "originals"))
         self._attachments = Attachments(
             settings, nft=self._nft, ledger=self._ledger, hosts=self._hosts, tables=self._tables
@@ -54,8 +55,7 @@ class Network:
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         known, _ = self._ledger.read_all()
         self._attachments.load(known)
-        for each in known:
-            self._leases.claim(each.address)
+        self._claim(known)
         try:
             await self._raise()
         except BaseException:
@@ -70,7 +70,7 @@ class Network:
         self._originals.restore()
         async with Netlink.here() as netlink:
             await lower_bridge(self._settings, netlink, self._nft)
-        self._hosts.remove_others(())
+        self._hosts.remove_all()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     async def prepare(self, netlink_fd: int, netns_fd: int) -> Attachment:
@@ -79,6 +79,11 @@ class Network:
         `netlink_fd`: an AF_NETLINK, SOCK_DGRAM socket opened inside the namespace. Both descriptors stay the caller's.
         """
         return await wire(self._settings, self._leases, netlink_fd, netns_fd)
+
+    async def loopback(self, netlink_fd: int) -> None:
+        """For a slot without a network: switches its lo on and nothing else. Raises StepFailed."""
+        async with Netlink.through(netlink_fd) as job:
+            await job.perform(loopback_steps())
 
     async def attach(
         self,
@@ -127,7 +132,7 @@ class Network:
 
     def resolv_conf(self) -> str:
         """Text for a job's /etc/resolv.conf."""
-        return self._resolv
+        return hosts.host_resolv_conf()
 
     async def prepare_host_priority(self) -> tuple[str, ...]:
         """This host's own links: those which net_prio must map for jobs in the host's network."""
@@ -135,6 +140,14 @@ class Network:
             names = [link.name for link in await netlink.links()]
         ours = {"lo", self._settings.bridge}
         return tuple(name for name in names if name not in ours and address_of(self._settings, name) is None)
+
+    def _claim(self, known: Sequence[Attached]) -> None:
+        for each in known:
+            try:
+                self._leases.claim(each.address)
+            except ValueError as error:
+                hint = "jobs of other settings still run; start with those, or end the jobs first"
+                raise StepFailed("net:lease", errno.EADDRNOTAVAIL, str(error), hint=hint) from error
 
     async def _raise(self) -> None:
         """The order matters: originals before any change; tables before a packet could be forwarded."""
@@ -145,5 +158,5 @@ class Network:
         start_forwarding(self._settings)
 
     def _tables(self, attached: Sequence[Attached]) -> str:
-        resolvers = hosts.servers(self._resolv)
+        resolvers = hosts.servers(self.resolv_conf())
         return policy.whole(self._settings, attached, fenced=self._originals.fenced, resolvers=resolvers)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import errno
 import importlib.util
 import sys
-import threading
 from types import ModuleType
 from typing import Any
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from jobs.errors import StepFailed, Unsupported
 
@@ -31,22 +30,21 @@ _ERRNOS = {
 
 
 class Nft:
-    """One libnftables context. Calls are serialised: the library's context belongs to one thread at a time."""
+    """One libnftables context, which belongs to one thread at a time: hence the limiter."""
 
     def __init__(self) -> None:
         self._context: Any = _module().Nftables()
-        self._lock = threading.Lock()
+        self._one_at_a_time = CapacityLimiter(1)
 
     async def run(self, step: str, commands: str) -> None:
         """Raises StepFailed(step, …) and changes nothing when the kernel refuses any of the commands.
 
         In a thread: the kernel's commit lock may be held for long by somebody else's transaction.
         """
-        await to_thread.run_sync(self._run, step, commands)
+        await to_thread.run_sync(self._run, step, commands, limiter=self._one_at_a_time)
 
     def _run(self, step: str, commands: str) -> None:
-        with self._lock:
-            status, _, error = self._context.cmd(commands)
+        status, _, error = self._context.cmd(commands)
         if status != 0:
             raise _failure(step, error)
 

@@ -21,7 +21,7 @@ class Leftovers:
     """What has to go."""
 
     executions: tuple[Attached, ...]
-    unreadable: tuple[str, ...]  # execution ids of broken ledger files
+    stale: tuple[str, ...]  # execution ids of ledger files of an earlier boot, or unreadable
     ports: tuple[str, ...]
 
     @property
@@ -29,7 +29,7 @@ class Leftovers:
         """For the log: one line each."""
         return [
             *(f"network of execution {each.execution_id} at {each.address}" for each in self.executions),
-            *(f"unreadable network file of execution {execution_id}" for execution_id in self.unreadable),
+            *(f"stale network file of execution {execution_id}" for execution_id in self.stale),
             *(f"link {port}" for port in self.ports),
         ]
 
@@ -38,7 +38,7 @@ def judge(
     settings: NetworkSettings,
     *,
     attached: Iterable[Attached],
-    unreadable: Iterable[str],
+    stale: Iterable[str],
     ports: Iterable[str],
     live: Collection[str],
     prepared: Collection[str],
@@ -47,7 +47,7 @@ def judge(
     keep = {*live, *prepared}
     return Leftovers(
         executions=tuple(each for each in attached if each.address not in live),
-        unreadable=tuple(sorted(unreadable)),
+        stale=tuple(sorted(stale)),
         ports=tuple(sorted(port for port in ports if address_of(settings, port) not in keep)),
     )
 
@@ -61,14 +61,12 @@ async def sweep(
     prepared: Collection[str],
 ) -> Leftovers:
     """Removes what `judge` finds. Raises StepFailed; repeat it then."""
-    _, unreadable = ledger.read_all()
+    _, stale = ledger.read_all()
     async with Netlink.here() as netlink:
         ports = [link.name for link in await our_ports(settings, netlink)]
-        found = judge(
-            settings, attached=attachments.all, unreadable=unreadable, ports=ports, live=live, prepared=prepared
-        )
+        found = judge(settings, attached=attachments.all, stale=stale, ports=ports, live=live, prepared=prepared)
         await attachments.drop(found.executions)
-        for execution_id in found.unreadable:
+        for execution_id in found.stale:
             ledger.remove(execution_id)
         for port in found.ports:
             await netlink.try_delete(port)

@@ -11,11 +11,10 @@ import os
 from collections.abc import Iterable, Mapping
 
 from jobs.errors import StepFailed
-from netbridge.files import read_text, replace_file
+from netbridge.files import boot_id, read_text, replace_file
 
 _ROOT = "/proc/sys/"
 FORWARD = "net/ipv4/ip_forward"
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class Originals:
@@ -33,7 +32,7 @@ class Originals:
             return
         self.values = {name: value for name in names if (value := read(name)) is not None}
         self.fenced = tuple(fenced)
-        note = {"boot_id": _boot_id(), "values": self.values, "fenced": self.fenced}
+        note = {"boot_id": boot_id(), "values": self.values, "fenced": self.fenced}
         replace_file(self._path, json.dumps(note, indent=1), mode=0o600)
 
     def restore(self) -> None:
@@ -48,7 +47,7 @@ class Originals:
     def _load(self) -> None:
         try:
             note = json.loads(read_text(self._path))
-            if note["boot_id"] == _boot_id():
+            if note["boot_id"] == boot_id():
                 self.values, self.fenced = dict(note["values"]), tuple(note["fenced"])
         except (OSError, ValueError, KeyError, TypeError):
             return  # no note: nothing was changed yet
@@ -85,7 +84,3 @@ def touched_by_forwarding() -> list[str]:
     base = "net/ipv4/conf"
     links = sorted(os.listdir(_ROOT + base))
     return [FORWARD, f"{base}/all/accept_redirects", *(f"{base}/{link}/forwarding" for link in links if link != "all")]
-
-
-def _boot_id() -> str:
-    return read_text(_BOOT_ID).strip()

@@ -106,10 +106,14 @@ def host_steps(settings: NetworkSettings, address: str, netns_fd: int) -> tuple[
     )
 
 
+def loopback_steps() -> tuple[Step, ...]:
+    return (LinkUp("lo"),)
+
+
 def job_steps(settings: NetworkSettings, address: str) -> tuple[Step, ...]:
     """Inside the job's namespace, once per slot."""
     return (
-        LinkUp("lo"),
+        *loopback_steps(),
         _address(settings, PEER, address),
         LinkUp(PEER),
         DefaultRoute(settings.gateway),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,7 @@ from netlab import Lab, a_host
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root for network namespaces")
+def lab(tmp_path: Path, needs: Callable[..., None]) -> Iterator[Lab]:
+    needs("root", "netns", "bridge", "veth", "nft", "tool.nft")
     with a_host(str(tmp_path)) as made:
         yield made
