@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 sys.path.insert(0, str(ROOT / "tests"))
 import leaks  # noqa: E402  the picture that the leak check of the tests takes
+
 from jobs.units import render_duration, render_size  # noqa: E402
 
 COLOUR = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -59,7 +60,12 @@ class Site:
     def start(self) -> None:
         self._spawn("jobsd", "launcher")
         self._spawn("jobsd")
-        until("jobsd answers", lambda: self.command("list", check=False).returncode == 0)
+        until("jobsd answers", lambda: self._dead() or self.command("list", check=False).returncode == 0)
+        if self._dead():
+            raise Failed("jobsd or its launcher ended at once; their logs are above")
+
+    def _dead(self) -> bool:
+        return any(process.poll() is not None for process in self.processes)
 
     def _spawn(self, *argv: str) -> None:
         with open(self.folder / f"{argv[-1]}.log", "wb") as log:
@@ -98,14 +104,15 @@ class Site:
 
     def stop(self) -> None:
         """Whatever still runs is cancelled; then the daemon, then the launcher."""
-        running = self.processes and all(process.poll() is None for process in self.processes)
+        running = self.processes and not self._dead()
         for job in self.jobs() if running else ():
             if not job["final"]:
                 self.command("cancel", "--kill", str(job["job"]), check=False)
         if running:
             until("all jobs are cleaned up", lambda: all(job["final"] and job["cleaned"] for job in self.jobs()))
         for process in reversed(self.processes):
-            process.send_signal(signal.SIGTERM)
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
             process.wait(60)
         self.processes.clear()
 
