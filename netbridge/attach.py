@@ -77,9 +77,9 @@ class Attachments:
             await self._change(policy.joining(self._settings, attached), [*self.all, attached])
             self._attached[attached.address] = attached
             undo.push_async_callback(self._withdraw, attached)
-            if attached.rate_bits_s:
-                await self._limit_receiving(attached)
             self._write_hosts(attached.owner_uid)
+            if attached.rate_bits_s:  # last: a bucket on the veth dies with it, and nothing after it can fail
+                await self._limit_receiving(attached)
             undo.pop_all()
 
     async def leave(self, address: str) -> None:

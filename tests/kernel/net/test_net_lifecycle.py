@@ -8,7 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -18,7 +21,7 @@ from jobs.errors import StepFailed
 from jobs.priority_class import PriorityClass
 from jobs.spec import Publish
 from netbridge import sysctl
-from netbridge.network import Network
+from netbridge.network import Attachment, Network
 from netbridge.wiring import LinkUp
 
 _NOISE = ("net/ipv4/neigh", "net/ipv6/neigh", "net/netfilter/nf_conntrack_count")
@@ -299,3 +302,119 @@ def test_a_host_that_did_not_forward_still_does_not(lab: Lab) -> None:
             await network.stop()
 
     anyio.run(main)
+
+
+@pytest.mark.parametrize("step", ["net:ledger", "net:publish", "net:policy", "net:hosts", "net:rate"])
+def test_a_failed_attach_leaves_nothing(lab: Lab, step: str) -> None:
+    """Each step is refused by the real thing; what came before it is taken back, and the slot can be attached after."""
+
+    async def main() -> None:
+        network = Network(lab.settings())
+        await network.start()
+        job = await lab.slot(network)
+        before = {**picture(), **_files(lab)}
+        impossible = {"owner_uid": 1 << 40} if step == "net:policy" else {}  # nftables takes no such uid
+        with _refusing(lab, job.attachment.link, step), pytest.raises(StepFailed) as refusal:
+            await _attach(network, job.attachment, **impossible)
+        assert refusal.value.step == step
+        assert {**picture(), **_files(lab)} == before
+        with listening(None, "0.0.0.0", 8080):
+            pass
+        await _attach(network, job.attachment)
+        await network.detach(job.attachment)
+        await network.stop()
+
+    anyio.run(main)
+
+
+def test_a_cancelled_attach_leaves_nothing(lab: Lab) -> None:
+    """Cancelled at every point where it waits, one after the other, until one attach gets through."""
+
+    async def main() -> None:
+        network = Network(lab.settings())
+        await network.start()
+        job = await lab.slot(network)
+        before = {**picture(), **_files(lab)}
+        waits, attached = 0, False
+        while not attached:
+            attached = await _cancelled_after(waits, _attach(network, job.attachment))
+            if attached:
+                await network.detach(job.attachment)
+            left = {**picture(), **_files(lab)}
+            # The bucket goes with the veth, as after any execution.
+            assert {**left, "qdiscs": ""} == {**before, "qdiscs": ""}, f"after {waits} waits"
+            waits += 1
+        assert waits > 3
+        await network.stop()
+
+    anyio.run(main)
+
+
+async def _attach(network: Network, attachment: Attachment, owner_uid: int = 1000) -> None:
+    await network.attach(
+        attachment, execution_id="50.0.1", owner_uid=owner_uid, job_name="web", priority_class=PriorityClass.NORMAL,
+        publish=(Publish(8080, 80),), rate_bits_s=10**6,
+    )  # fmt: skip
+
+
+async def _cancelled_after(waits: int, work: Coroutine[Any, Any, None]) -> bool:
+    """Runs the work and cancels it when it waits for the n-th time; True when it was done before."""
+    with anyio.CancelScope() as scope:
+        await _Counted(work, waits, scope.cancel)
+    return not scope.cancelled_caught
+
+
+class _Counted:
+    """Awaits a coroutine; calls `act` at its n-th wait."""
+
+    def __init__(self, work: Coroutine[Any, Any, None], waits: int, act: Callable[[], None]) -> None:
+        self._work, self._waits, self._act = work, waits, act
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps = self._work.__await__()
+        sent: Any = None
+        failed: BaseException | None = None
+        while True:
+            try:
+                waited = steps.throw(failed) if failed else steps.send(sent)
+            except StopIteration:
+                return
+            if self._waits == 0:
+                self._act()
+            self._waits -= 1
+            try:
+                sent, failed = (yield waited), None
+            except BaseException as error:
+                sent, failed = None, error
+
+
+def _files(lab: Lab) -> dict[str, str]:
+    """The ledger, and what the hosts files say."""
+    root = Path(lab.state_dir)
+    ledger = {str(path): "" for path in root.glob("net/*.json*")}
+    return ledger | {str(path): text for path in root.glob("hosts/*/hosts") if "job-" in (text := path.read_text())}
+
+
+@contextmanager
+def _refusing(lab: Lab, link: str, step: str) -> Iterator[None]:
+    """Makes the host refuse this step of an attach."""
+    state = Path(lab.state_dir)
+    match step:
+        case "net:ledger":
+            (state / "net/50.0.1.json.new").mkdir()
+            yield
+            (state / "net/50.0.1.json.new").rmdir()
+        case "net:publish":
+            with listening(None, "0.0.0.0", 8080):
+                yield
+        case "net:rate":
+            run("ip", "link", "set", link, "name", "elsewhere")
+            yield
+            run("ip", "link", "set", "elsewhere", "name", link)
+        case "net:hosts":
+            (state / "hosts").mkdir(exist_ok=True)
+            (state / "hosts/1000").write_text("a file where a folder should be")
+            yield
+            (state / "hosts/1000").unlink()
+        case "net:policy":
+            yield

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import anyio
 import pytest
-from netlab import WORLD, Lab, Namespace, run
+from netlab import HOST, WORLD, Lab, Namespace, run
+from pyroute2 import AsyncIPRoute
 
 from jobs.priority_class import PriorityClass
+from jobs.spec import Publish
 from netbridge.network import Network
-from netbridge.priority import tc_class
+from netbridge.priority import classid, tc_class
 
 _PACKETS = 20
 
@@ -89,7 +94,6 @@ def test_a_changed_class_counts_at_once(lab: Lab) -> None:
 
 def test_the_answers_of_a_published_port_too(lab: Lab) -> None:
     """Their source is the job's address until the last hook translates it."""
-    from jobs.spec import Publish
 
     async def main() -> None:
         network = Network(lab.settings())
@@ -104,7 +108,7 @@ def test_the_answers_of_a_published_port_too(lab: Lab) -> None:
         with server, client:
             server.bind((job.address, 53))
             server.settimeout(2)
-            client.sendto(b"question", ("198.51.100.2", 5300))
+            client.sendto(b"question", (HOST, 5300))
             _, peer = server.recvfrom(100)
             with growth("up0") as grown:
                 for _ in range(_PACKETS):
@@ -138,21 +142,59 @@ def test_a_bridged_uplink(lab: Lab, br_netfilter: str) -> None:
     anyio.run(main)
 
 
-def _trunk(lab: Lab):  # type: ignore[no-untyped-def]
+@asynccontextmanager
+async def _trunk(lab: Lab) -> AsyncIterator[None]:
     """A port of the bridge with a station behind it, as an administrator would add one."""
-    from contextlib import asynccontextmanager
+    async with AsyncIPRoute() as host:
+        await host.link("add", ifname="trunk0", kind="veth", peer={"ifname": "lan0", "net_ns_fd": lab.world.fd})
+    run("ip", "link", "set", "trunk0", "master", "jobs0", "up")
+    htb("trunk0")
+    lab.world.run("ip", "address", "add", "10.213.200.1/16", "dev", "lan0")
+    lab.world.run("ip", "link", "set", "lan0", "up")
+    yield
+    run("ip", "link", "del", "trunk0")
 
-    from pyroute2 import AsyncIPRoute
 
-    @asynccontextmanager
-    async def made():  # type: ignore[no-untyped-def]
-        async with AsyncIPRoute() as host:
-            await host.link("add", ifname="trunk0", kind="veth", peer={"ifname": "lan0", "net_ns_fd": lab.world.fd})
-        run("ip", "link", "set", "trunk0", "master", "jobs0", "up")
-        htb("trunk0")
-        lab.world.run("ip", "address", "add", "10.213.200.1/16", "dev", "lan0")
-        lab.world.run("ip", "link", "set", "lan0", "up")
-        yield
-        run("ip", "link", "del", "trunk0")
+@pytest.mark.needs("cgroup1.net_cls")
+def test_a_host_network_job_by_net_cls_alone(lab: Lab, tmp_path: Path) -> None:
+    """Its classid becomes the priority by way of nftables: no cls_cgroup and no net_prio is needed."""
 
-    return made()
+    async def main() -> None:
+        network = Network(lab.settings())
+        await network.start()
+        htb("up0")
+        with _net_cls_group(tmp_path, PriorityClass.BACKGROUND) as procs:
+            program = f"import os; open({procs!r}, 'w').write('0')\n{_SENDER}"
+            send(None, WORLD)
+            with growth("up0") as grown:
+                run(sys.executable, "-c", program)
+            assert grown == {tc_class(PriorityClass.BACKGROUND): _PACKETS}
+        await network.stop()
+
+    anyio.run(main)
+
+
+_SENDER = f"""
+import socket
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range({_PACKETS}):
+    sender.sendto(b"x" * 100, ("{WORLD}", 9))
+"""
+
+
+@contextmanager
+def _net_cls_group(tmp_path: Path, priority_class: PriorityClass) -> Iterator[str]:
+    """`cgroup.procs` of a group of our own."""
+    mounted = str(tmp_path / "net_cls")
+    rows = dict(line.split()[:2] for line in Path("/proc/cgroups").read_text().splitlines() if line[0] != "#")
+    partners = [name for name, number in rows.items() if number == rows["net_cls"] != "0"] or ["net_cls"]
+    os.mkdir(mounted)
+    run("mount", "-t", "cgroup", "-o", ",".join(partners), "none", mounted)
+    group = f"{mounted}/nbtest-{os.getpid()}"
+    try:
+        os.mkdir(group)
+        Path(group, "net_cls.classid").write_text(str(classid(priority_class)))
+        yield f"{group}/cgroup.procs"
+    finally:
+        os.rmdir(group)
+        run("umount", mounted)
