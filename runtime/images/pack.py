@@ -38,7 +38,7 @@ def main() -> None:
     except BrokenPipeError:
         os._exit(0)  # the unpacker stopped reading and says why
     except CannotPack as error:
-        sys.stderr.write(str(error))
+        os.write(2, str(error).encode(errors="backslashreplace"))
         os._exit(1)
 
 

@@ -222,7 +222,7 @@ class Tree:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
         try:
             return syscalls.openat2(self._root, path or ".", flags, resolve=_RESOLVE)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter: perhaps through a whiteout of this layer
             if not make:
                 raise
         self._make_folders(path)
