@@ -81,7 +81,7 @@ class Table(BaseModel):
 
 class Stop(Table):
     signal: Annotated[str, PlainValidator(keys.stop_signal), WithJsonSchema(_STRING)] = Field(
-        "TERM", description="First signal of `jobs cancel`, of the time limit and of a shutdown; with or without SIG."
+        "TERM", description="First signal of `jobs cancel` and of the time limit; with or without SIG."
     )
     grace: Annotated[float, PlainValidator(values.duration), WithJsonSchema(_DURATION)] = _default(
         "30s", "Time between that signal and SIGKILL."
@@ -230,7 +230,7 @@ class Document(Table):
         "fail", description="What happens when nobody knows how the job ended (power failure): fail, or run again."
     )
     stop: Stop = Field(default_factory=lambda: Stop.model_validate({}), description="How the job is ended.")
-    env: dict[EnvName, EnvValue] = Field({}, description="Environment variables.")
+    env: dict[EnvName, EnvValue] = Field({}, description='Environment variables: NAME = "value", always strings.')
     image: Image = Field(default_factory=lambda: Image.model_validate({}), description="The root filesystem.")
     resources: Resources = Field(
         default_factory=lambda: Resources.model_validate({}), description="What the job gets, and its limits."
