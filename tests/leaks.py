@@ -11,6 +11,7 @@ import re
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def wait_clean(before: Picture, run_id: str = "", deadline_s: float = 15) -> lis
             return left
         time.sleep(0.02)
     return []
+
+
+def polled(ready: Callable[[], object], deadline_s: float) -> bool:
+    """Whether a condition of the outside world came true before the deadline."""
+    end = time.monotonic() + deadline_s
+    while not ready():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def _lines(path: str) -> list[str]:

@@ -77,3 +77,13 @@ def test_every_requirement_is_locked_with_hashes() -> None:
 
 def test_the_lock_names_no_registry() -> None:
     assert not re.search(r"://|index-url|find-links|trusted-host", LOCK)
+
+
+@pytest.mark.needs("tool.systemd-analyze")
+def test_units_are_valid(tmp_path: Path) -> None:
+    for unit in (ROOT / "config" / "systemd").glob("*.service"):
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/jobs/", f"{ROOT}/"))
+    units = sorted(str(path) for path in tmp_path.glob("*.service"))
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    ours = [line for line in done.stderr.splitlines() if "jobs" in line]
+    assert (done.returncode, ours) == (0, [])
