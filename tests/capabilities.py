@@ -14,7 +14,8 @@ from pathlib import Path
 
 ALWAYS_WITH_ROOT = (
     "root", "netns", "userns", "timens", "overlay", "loop", "bridge", "veth", "nft",
-    "tool.runc", "tool.busybox", "tool.mmdebstrap", "tool.zsh", "tool.fish", "tool.dash", "tool.gcc", "tool.nft", "tool.catatonit",
+    "tool.runc", "tool.busybox", "tool.mmdebstrap", "tool.zsh", "tool.fish", "tool.dash", "tool.gcc", "tool.nft",
+    "tool.catatonit",
 )  # fmt: skip
 V1 = ("memory", "cpu", "cpuacct", "cpuset", "blkio", "devices", "freezer", "pids", "net_cls", "net_prio")
 V2 = ("memory", "cpu", "cpuset", "io", "pids")
