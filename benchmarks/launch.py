@@ -121,8 +121,8 @@ async def measure(runs: int, folder: Path, ahead: int, others: dict[str, Callabl
                 await host.images.import_("bench", fd, kind="dir", owner=ev.Owner(0, 0), archive=str(root))
                 os.close(fd)
                 node = Supervisor(host, tasks)
-                if ahead:
-                    await fill_pools(host, tasks)
+                await fill_pools(host, tasks)
+                await anyio.sleep(0)  # let them begin
                 await ours.launch(host, node)
                 for _ in range(runs):
                     while ahead and not (host.slots.full and host.uppers.full):
@@ -163,7 +163,7 @@ def main() -> None:
         root = make_root(folder)
         bundle = runc_bundle(folder, root)
         others = {
-            "runc": lambda: spawn(["/usr/sbin/runc", "run", "--bundle", str(bundle), f"jobs-bench-{os.getpid()}"]),
+            "runc": lambda: spawn(["/usr/sbin/runc", "run", "--bundle", str(bundle), f"runc-bench-{os.getpid()}"]),
             "posix_spawn": lambda: spawn(["/bin/true"]),
         }
         warm = anyio.run(measure, options.runs, folder / "warm", 4, others, root)
