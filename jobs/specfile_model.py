@@ -27,7 +27,7 @@ _BYTE_RATE: dict[str, Any] = {**_SIZE, "pattern": r"^[0-9]+(\.[0-9]+)?\s*[KMGTkm
 _BIT_RATE: dict[str, Any] = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*[kmgt]?bit$"}
 _PATH: dict[str, Any] = {"type": "string", "pattern": "^/"}
 _PROGRAM_MIN = 1 << 20
-_EXT4_MIN = 8 << 20
+_FILESYSTEM_MIN = 1 << 20  # runtime/images/uppers.LEAST_BYTES; tests/unit/jobs/test_specfile.py compares
 
 
 def _default(written: object, description: str) -> Any:
@@ -96,9 +96,9 @@ class Image(Table):
     )
     writable: Annotated[
         int,
-        PlainValidator(values.size(_EXT4_MIN, "a filesystem of its own holds it", zero=True)),
+        PlainValidator(values.size(_FILESYSTEM_MIN, "it is a filesystem of its own")),
         WithJsonSchema(_SIZE),
-    ] = _default("2GiB", "Most that the job may write into its root; 0: a read-only root.")
+    ] = _default("2GiB", "Most that the job may write into its root; beyond it the disk is full.")
 
 
 class Io(Table):
@@ -187,7 +187,7 @@ class Document(Table):
     ] = Field(spec.SPEC_VERSION, description="Version of this format.")
     name: Annotated[
         str, PlainValidator(keys.name), WithJsonSchema({"type": "string", "pattern": f"^{keys.NAME.pattern}$"})
-    ] = Field(description="Name of the job, and its host name on the bridge.")
+    ] = Field(description="Name of the job; other jobs of the same user reach it by this name.")
     command: (
         Annotated[
             tuple[str, ...],

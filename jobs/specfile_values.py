@@ -96,16 +96,15 @@ def _in_units(given: object, parse: Callable[[Any], Any], wanted: str) -> Any:
         raise Refused(reason, hint=closest(str(given), ())) from None
 
 
-def size(least: int, reason: str, *, zero: bool = False) -> Callable[[object], int]:
-    """Bytes, at least so many; with `zero`, none at all is possible too."""
+def size(least: int, reason: str) -> Callable[[object], int]:
+    """Bytes, at least so many."""
 
     def check(given: object) -> int:
         if isinstance(given, float):
             raise Refused(f'{show(given)} is a number; needs a size, for example "4GiB"')
         found: int = _in_units(given, units.parse_size, 'a size, for example "4GiB"')
-        if found < least and not (zero and found == 0):
-            possible = f"0 or at least {units.render_size(least)}" if zero else f"at least {units.render_size(least)}"
-            raise Refused(f"{show(given)} is too small; needs {possible}: {reason}")
+        if found < least:
+            raise Refused(f"{show(given)} is too small; needs at least {units.render_size(least)}: {reason}")
         return found
 
     return check

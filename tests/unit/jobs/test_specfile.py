@@ -12,6 +12,7 @@ from jobs.errors import SpecError
 from jobs.events import Owner
 from jobs.priority_class import PriorityClass
 from jobs.spec import Image, Io, JobSpec, Mount, Network, Publish, Resources, Stop, from_json, to_json
+from runtime.images.uppers import LEAST_BYTES
 
 WHOLE = """
 name = "encode"
@@ -149,8 +150,10 @@ def test_huge_pages_are_sorted_by_size() -> None:
     )
 
 
-def test_a_read_only_root_is_written_as_nothing_writable() -> None:
-    assert parsed("image.writable = 0").image.writable_bytes == 0
+def test_the_smallest_writable_layer_is_one_that_can_be_made() -> None:
+    assert parsed(f"image.writable = {LEAST_BYTES}").image.writable_bytes == LEAST_BYTES
+    with pytest.raises(SpecError):
+        parsed(f"image.writable = {LEAST_BYTES - 1}")
 
 
 def test_mount_sources_start_from_the_folder_of_the_spec() -> None:

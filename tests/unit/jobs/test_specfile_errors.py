@@ -61,7 +61,7 @@ def test_there_are_more_than_sixty() -> None:
         (
             "",
             't.toml:1: neither command nor script is given; needs one of them\n  hint: for example command = ["true"]\n'
-            "t.toml:1: name: is missing: name of the job, and its host name on the bridge",
+            "t.toml:1: name: is missing: name of the job; other jobs of the same user reach it by this name",
         ),
     ],
     ids=lambda value: value[-40:] if isinstance(value, str) else None,
