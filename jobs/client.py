@@ -34,7 +34,7 @@ class Client:
     def __init__(self, path: str, *, patience_s: float = 0.0, on_wait: Callable[[], None] = lambda: None) -> None:
         self.path, self.patience_s, self.on_wait = path, patience_s, on_wait
         self._connection: Connection | None = None
-        self._met = False  # an answer came once; before that a missing daemon is reported at once
+        self._met = False  # it was there once; before that a missing daemon is reported at once
 
     # --- verbs ------------------------------------------------------------------------------------------------------
 
@@ -127,6 +127,7 @@ class Client:
     def connect(self) -> None:
         """Now instead of at the first call: the daemon takes the user who connects for the one who asks."""
         self._connection = self._connection or Connection(self.path)
+        self._met = True
 
     def close(self) -> None:
         if self._connection:
@@ -139,7 +140,6 @@ class Client:
         except BaseException:  # an interrupt too: half an answer must not be taken for the next one's start
             self.close()
             raise
-        self._met = True
         if response.status >= 400:
             raise _error(response.status, response.read())
         return response

@@ -38,6 +38,10 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 class Commands(TyperGroup):
     """Imports a command when it is asked for."""
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        self.commands = dict.fromkeys(COMMANDS, click.Command(None))  # names for click's "did you mean"
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -72,6 +76,7 @@ def _examples(text: str) -> str:
 
 
 root = typer.Typer(
+    suggest_commands=False,  # click's own are enough
     cls=Commands, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     context_settings=_CONTEXT, no_args_is_help=True,
     epilog="\b\nStart here:\n  jobs submit examples/hello.toml\n  jobs list\n  jobs logs -f 1\n"

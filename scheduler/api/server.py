@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -15,7 +16,8 @@ from anyio.abc import TaskStatus
 from jobs.errors import HostError
 from scheduler.api.peer import PeerProtocol
 
-SHUTDOWN_S = 1  # for answers under way; streams and long polls are cut
+GRACE_S = 0.3  # at the end, for answers under way; then streams and long polls are cut, and clients come again
+CUT_S = 2.0  # for what was cut to close its files
 
 
 def bind(path: str) -> socket.socket:
@@ -47,7 +49,7 @@ class _Server(uvicorn.Server):
 async def serve(app: Any, sock: socket.socket, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
     """Until cancelled. `task_status.started()` when requests are answered."""
     config = uvicorn.Config(
-        app,
+        _quietly(app),
         http=PeerProtocol,
         ws="none",
         lifespan="off",
@@ -55,8 +57,8 @@ async def serve(app: Any, sock: socket.socket, *, task_status: TaskStatus[None] 
         access_log=False,
         date_header=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=SHUTDOWN_S,
     )
     server = _Server(config)
     config.load()
@@ -66,5 +68,35 @@ async def serve(app: Any, sock: socket.socket, *, task_status: TaskStatus[None] 
     try:
         await server.main_loop()
     finally:
-        with anyio.move_on_after(SHUTDOWN_S + 1, shield=True):
-            await server.shutdown(sockets=[sock])
+        with anyio.CancelScope(shield=True):
+            await _stop(server)
+        sock.close()
+
+
+async def _stop(server: uvicorn.Server) -> None:
+    """Ours, because uvicorn's waits for streams, and tells of those it cancels as if they were bugs."""
+    state = server.server_state
+    for listener in server.servers:
+        listener.close()
+    for connection in list(state.connections):
+        connection.shutdown()  # closes the idle ones
+    if state.tasks:
+        await asyncio.wait(state.tasks, timeout=GRACE_S)
+    for connection in list(state.connections):
+        connection.transport.abort()
+    for task in list(state.tasks):
+        task.cancel()
+    if state.tasks:
+        await asyncio.wait(state.tasks, timeout=CUT_S)
+
+
+def _quietly(app: Any) -> Any:
+    """A request is cancelled only by `_stop`, when its connection is gone already."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            pass
+
+    return answer

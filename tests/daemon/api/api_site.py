@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from jobs.specfile import parse
 from scheduler.api.access import Access
 from scheduler.api.app import create_app
 from scheduler.api.parts import Parts
+from scheduler.api.peer import PeerProtocol
 from scheduler.api.server import bind, serve
 from scheduler.clock import SystemClock
 from scheduler.ports import ExecTicket
@@ -112,7 +114,15 @@ class ApiSite:
         self.writer: Writer
         self.store: Store
 
+    def start_daemon(self) -> None:
+        self._daemon, _ = self.portal.start_task(self.run)
+
+    def stop_daemon(self) -> None:
+        self._daemon.cancel()
+        self.portal.call(self._ended.wait)
+
     async def run(self, *, task_status: TaskStatus[None]) -> None:
+        self._ended = anyio.Event()
         self.store = await Store(str(self.folder / "journal.db")).open()
         try:
             world = World.of(a_capacity(cpus_per_node=64, memory_per_node=1 << 40), await self.store.live_records())
@@ -129,6 +139,7 @@ class ApiSite:
         finally:
             with anyio.CancelScope(shield=True):
                 await self.store.close()
+            self._ended.set()
 
     def _parse(self, text: str, **where: Any) -> tuple[JobSpec, ...]:
         if self.broken:
@@ -179,9 +190,13 @@ class ApiSite:
         assert record is not None
         return str(record.execution)
 
-    def write_log(self, job: int, data: bytes, stream: str = "stdout") -> None:
-        with open(self.node.log_path(ExecutionId.parse(self.execution(job)), stream), "ab") as file:
+    def write_log(self, job: int, data: bytes, stream: str = "stdout", *, execution: str = "") -> None:
+        with open(self.node.log_path(ExecutionId.parse(execution or self.execution(job)), stream), "ab") as file:
             file.write(data)
+
+    def connections(self) -> Counter[int]:
+        """uid of each open connection."""
+        return Counter(PeerProtocol.connected.elements())
 
     def head(self) -> tuple[int, str]:
         return self.portal.call(self.store.head)

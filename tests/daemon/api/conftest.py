@@ -31,6 +31,6 @@ def running() -> Iterator[ApiSite]:
     with tempfile.TemporaryDirectory(prefix="jobs-api-") as folder, start_blocking_portal() as portal:
         Path(folder).chmod(0o711)  # other users reach the socket
         site = ApiSite(Path(folder), portal)
-        future, _ = portal.start_task(site.run)
+        site.start_daemon()
         yield site
-        future.cancel()
+        site.stop_daemon()
