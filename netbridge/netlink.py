@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any
 
-from anyio import CancelScope
+from anyio import CancelScope, move_on_after, sleep
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from jobs.errors import StepFailed
 from netbridge.rate import Bucket
 from netbridge.wiring import AddAddress, DefaultRoute, DeleteLink, LinkUp, MakeBridge, MakeVeth, Step, undo_of
+
+_BR_STATE_FORWARDING = 3  # linux/if_bridge.h
+_FORWARDING_S = 2.0  # twice the kernel's longest delay
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.0005, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,26 @@ class Netlink:
         except NetlinkError:
             return None
         return _link(messages[0])
+
+    async def wait_forwarding(self, port: str) -> bool:
+        """Waits for the bridge to let a fresh port forward; False when it does not within _FORWARDING_S.
+
+        The kernel hears of a carrier in a worker of its own (net/core/link_watch.c), up to a second late when the two
+        ends of a veth happen to have the same index. Until then frames are dropped without a word.
+        """
+        pause = _FIRST_PAUSE_S
+        with move_on_after(_FORWARDING_S):
+            while await self._port_state(port) != _BR_STATE_FORWARDING:
+                await sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+            return True
+        return False
+
+    async def _port_state(self, port: str) -> int:
+        messages = await self._socket.link("get", ifname=port)
+        info = messages[0].get_attr("IFLA_LINKINFO")
+        slave = info.get_attr("IFLA_INFO_SLAVE_DATA") if info else None
+        return int(slave.get_attr("IFLA_BRPORT_STATE")) if slave else -1
 
     async def try_delete(self, name: str) -> bool:
         """False when there is no such link."""

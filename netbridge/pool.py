@@ -45,6 +45,7 @@ async def _wire(settings: NetworkSettings, address: str, netlink_fd: int, netns_
         try:
             async with Netlink.through(netlink_fd) as job:
                 await job.perform(job_steps(settings, address))
+            await host.wait_forwarding(port)  # the job's first packet must not be the one that is lost
         except BaseException:
             with CancelScope(shield=True):
                 await host.try_delete(port)

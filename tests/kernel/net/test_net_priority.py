@@ -198,3 +198,23 @@ def _net_cls_group(tmp_path: Path, priority_class: PriorityClass) -> Iterator[st
     finally:
         os.rmdir(group)
         run("umount", mounted)
+
+
+def test_the_howto_for_the_uplink(lab: Lab) -> None:
+    """docs/howto/priority-on-the-uplink.md, as it is printed."""
+
+    async def main() -> None:
+        text = (Path(__file__).parents[3] / "docs/howto/priority-on-the-uplink.md").read_text()
+        commands = text.partition("```sh\n")[2].partition("```")[0].replace("LINK=eth0", "LINK=up0")
+        run("sh", "-euc", commands)
+        network = Network(lab.settings())
+        await network.start()
+        job = await lab.job(network, priority_class=PriorityClass.HIGH)
+        send(job.space, WORLD)
+        with growth("up0") as grown:
+            send(job.space, WORLD)
+        assert grown.pop("4a0b:ffff") == _PACKETS  # the parent counts them too
+        assert grown == {tc_class(PriorityClass.HIGH): _PACKETS}
+        await network.stop()
+
+    anyio.run(main)

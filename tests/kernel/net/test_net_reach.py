@@ -205,26 +205,52 @@ def _neighbours(job: Job) -> str:
 
 
 @pytest.mark.usefixtures("br_netfilter")
-def test_frames_other_than_ipv4_and_arp_are_dropped(lab: Lab) -> None:
-    """IPv6 (router advertisements among it), tagged frames, and anything else a raw socket can make."""
+def test_of_all_frames_only_honest_ones_arrive(lab: Lab) -> None:
+    """What a raw socket can make, sent to a sibling: the honest frames, sent last, are the first to arrive."""
 
     async def body(network: Network) -> None:
         one, two = await lab.job(network), await lab.job(network)
-        ethernet = _mac(two.attachment.mac) + _mac(one.attachment.mac)
-        payload = socket.inet_aton(one.address) + socket.inet_aton(two.address)
-        honest = b"\x08\x00\x45\x00\x00\x1c\x00\x00\x00\x00\x40\xfd\x00\x00" + payload + b"8 bytes!"
-        honest = honest[:12] + _checksum(honest[2:22]) + honest[14:]
-        forged = [b"\x86\xdd" + bytes(60), b"\x81\x00\x00\x07" + honest, b"\x88\xb5" + bytes(60)]
+        mine, its = _mac(one.attachment.mac), _mac(two.attachment.mac)
+        forged = [
+            its + mine + b"\x86\xdd" + bytes(60),  # IPv6, router advertisements among it
+            its + mine + b"\x81\x00\x00\x07\x08\x00" + _ipv4(one.address, two.address, b"tagged"),  # arrives untagged
+            its + mine + b"\x88\xb5" + bytes(60),  # anything else (IEEE 802: local experiments)
+            its + mine + b"\x08\x00" + _ipv4("10.213.0.99", two.address, b"stolen address"),
+            its + mine + b"\x08\x00" + _ipv4("10.213.0.1", two.address, b"the gateway's address"),
+            its + mine + b"\x08\x00" + _ipv4(one.address, "127.0.0.1", b"to loopback"),
+            its + _mac("02:00:00:00:00:99") + b"\x08\x00" + _ipv4(one.address, two.address, b"stolen MAC"),
+            its + mine + b"\x08\x06" + _arp(mine, "10.213.0.1", two.address),  # "the gateway is at my MAC"
+            its + mine + b"\x08\x06" + _arp(_mac("02:00:00:00:00:99"), one.address, two.address),
+            its + _mac("02:00:00:00:00:99") + b"\x08\x06" + _arp(mine, one.address, two.address),
+        ]
+        honest = [
+            its + mine + b"\x08\x06" + _arp(mine, one.address, two.address),
+            its + mine + b"\x08\x00" + _ipv4(one.address, two.address, b"honest"),
+        ]
         with _raw(two) as receiver, _raw(one) as sender:
-            for frame in [*forged, honest]:
-                sender.send(ethernet + frame)
-            received = []
-            while honest not in received:  # the control, sent last: what was to come has come
+            for frame in [*forged, *honest]:
+                sender.send(frame)
+            received: list[bytes] = []
+            while honest[-1] not in received:
                 frame = receiver.recv(2000)
-                received += [frame[12:]] if frame.startswith(ethernet) else []  # not what the receiver itself sends
-            assert received == [honest]
+                received += [frame] if frame[:6] == its else []  # not what the receiver itself sends
+            assert received == honest
 
     with_network(lab, body)
+
+
+def _ipv4(source: str, target: str, data: bytes) -> bytes:
+    """A packet of protocol 253, which is for experiments (RFC 3692)."""
+    length = (20 + len(data)).to_bytes(2, "big")
+    head = (
+        b"\x45\x00" + length + b"\x00\x00\x00\x00\x40\xfd\x00\x00" + socket.inet_aton(source) + socket.inet_aton(target)
+    )
+    return head[:10] + _checksum(head) + head[12:] + data
+
+
+def _arp(mac: bytes, source: str, target: str) -> bytes:
+    """An answer: `source` is at `mac`."""
+    return b"\x00\x01\x08\x00\x06\x04\x00\x02" + mac + socket.inet_aton(source) + bytes(6) + socket.inet_aton(target)
 
 
 def _raw(job: Job) -> socket.socket:
