@@ -322,6 +322,23 @@ def plain_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def host_page(host: dict[str, Any]) -> str:
+    """Whatever the daemon tells of its host: one line a fact, lists joined."""
+    rows = [(name.replace("_", " "), _fact(value)) for name, value in host.items()]
+    wide = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"{name:<{wide}}  {value}" for name, value in rows if value)
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_fact(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        if value and all(isinstance(item, int) for item in value):
+            return cpuset.render(value)
+        return ("; " if value and isinstance(value[0], dict) else ", ").join(map(_fact, value))
+    return printable(str(value))
+
+
 def spec_line(file: str, spec: dict[str, Any]) -> str:
     """What `check` says of a good spec."""
     resources = spec["resources"]

@@ -112,7 +112,7 @@ def _start_daemon(folder: str, environment: Mapping[str, str]) -> subprocess.Pop
 @contextlib.contextmanager
 def _interrupts_are_the_clis() -> Iterator[None]:
     """Ctrl-C reaches the whole foreground group; the CLI decides what it means, we wait for it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN: that would pass to the CLI through execve
     try:
         yield
     finally:

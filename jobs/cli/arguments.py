@@ -25,6 +25,9 @@ def complete_jobs(incomplete: str) -> Iterator[tuple[str, str]]:
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.", autocompletion=complete_jobs)]
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB…", help="Ids of jobs.", autocompletion=complete_jobs)]
+MaybeJobIds = Annotated[
+    list[str] | None, typer.Argument(metavar="JOB…", help="Ids of jobs.", autocompletion=complete_jobs)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 Sets = Annotated[
     list[str] | None,

@@ -173,3 +173,8 @@ def test_plain_table() -> None:
 def test_spec_line() -> None:
     spec = {"name": "x", "resources": {"cpus": 0.5, "memory_bytes": 1 << 30}, **SPEC}
     assert render.spec_line("a.toml", spec) == "a.toml: ok: x: 0.5 CPUs, 1.0GiB memory, image host, network bridge"
+
+
+def test_host_page() -> None:
+    host = {"kernel": "6.18", "controllers": {"cpu": "v1"}, "executions": [], "nodes": [{"id": 0, "cpus": [0, 1, 2]}]}
+    assert render.host_page(host) == "kernel       6.18\ncontrollers  cpu v1\nnodes        id 0, cpus 0-2"
