@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 from pyroute2 import AsyncIPRoute
@@ -114,23 +115,28 @@ class Lab:
         space = self.space()
         return Job(space, await network.prepare(space.netlink.fileno(), space.fd))
 
-    async def job(
+    async def job(self, network: Network, **wishes: Any) -> Job:
+        """Prepared and attached."""
+        job = await self.slot(network)
+        await self.attach(network, job.attachment, **wishes)
+        return job
+
+    async def attach(
         self,
         network: Network,
+        attachment: Attachment,
         *,
         owner: int = 1000,
         name: str = "work",
         priority_class: PriorityClass = PriorityClass.NORMAL,
         publish: tuple[Publish, ...] = (),
         rate_bits_s: int = 0,
-    ) -> Job:
-        job = await self.slot(network)
+    ) -> None:
         self.serial += 1
         await network.attach(
-            job.attachment, execution_id=f"{self.serial}.0.1", owner_uid=owner, job_name=name,
+            attachment, execution_id=f"{self.serial}.0.1", owner_uid=owner, job_name=name,
             priority_class=priority_class, publish=publish, rate_bits_s=rate_bits_s,
         )  # fmt: skip
-        return job
 
 
 def listening(space: Namespace | None, address: str, port: int) -> socket.socket:
