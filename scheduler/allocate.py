@@ -235,8 +235,9 @@ def _pages(ledger: Ledger, demand: Demand, nodes: tuple[int, ...]) -> tuple[tupl
 def earmark(ledger: Ledger, job: int, demand: Demand) -> None:
     """Takes out of a scratch ledger what is free where `job` will run, so that later jobs leave it alone.
 
-    The set of nodes that lacks least is chosen. What is earmarked there only grows from round to round, as running
-    jobs end, so the job's turn comes. Charged to -job, beside what a frozen job holds already.
+    The set of nodes that lacks least is chosen, and on it the emptiest CPUs: partly used ones are closed for newcomers
+    too, or they would never be empty. What is earmarked only grows from round to round, as running jobs end, so the
+    job's turn comes. Charged to -job, beside what a frozen job holds already.
     """
     empty = Ledger(ledger.capacity)
     options = [nodes for sets in node_sets(ledger.capacity, demand.numa) for nodes in sets
@@ -244,19 +245,33 @@ def earmark(ledger: Ledger, job: int, demand: Demand) -> None:
     if not options:
         return
     nodes = min(options, key=lambda nodes: (_lack(ledger, demand, nodes), len(nodes), nodes))
-    cpus = tuple(_cpus(ledger, demand, nodes))
     missing = demand.memory_bytes
     memory = []
     for node in nodes:
         part = min(missing, max(0, ledger.free_memory(node, headroom=False)))
         missing -= part
         memory.append((node, part))
-    exclusive, shared = (cpus, ()) if demand.cpus else ((), cpus)
-    ledger.charge(-job, Hold(exclusive, shared, demand.milli_each if shared else 0, tuple(memory)))
+    pages = []
+    for size, wanted in demand.hugepages:
+        for node in nodes:
+            take = min(wanted, max(0, ledger.free_pages(node, size)))
+            wanted -= take
+            pages.append((node, size, take))
+    cpus = tuple((cpu, part) for part, cpu in _emptiest(ledger, demand, nodes) if part)
+    ledger.charge(-job, Hold(shared=cpus, memory=tuple(memory), pages=tuple(pages)))
+
+
+def _emptiest(ledger: Ledger, demand: Demand, nodes: tuple[int, ...]) -> list[tuple[int, int]]:
+    """(thousandths that are free and wanted, CPU): as many CPUs as the demand is wide."""
+    each = MILLI if demand.cpus else demand.milli_each
+    cpus = [cpu for node in ledger.capacity.nodes if node.id in nodes for cpu in node.cpus]
+    free = sorted(((min(each, ledger.milli_left(cpu)), cpu) for cpu in cpus), key=lambda pair: (-pair[0], pair[1]))
+    return free[: demand.wide]
 
 
 def _lack(ledger: Ledger, demand: Demand, nodes: tuple[int, ...]) -> float:
     """The missing fractions of CPUs and memory, added."""
-    cpus = demand.wide - len(_cpus(ledger, demand, nodes))
+    each = MILLI if demand.cpus else demand.milli_each
+    cpus = sum(part for part, _ in _emptiest(ledger, demand, nodes)) / (each * demand.wide)
     free = sum(max(0, ledger.free_memory(node, headroom=False)) for node in nodes)
-    return cpus / demand.wide + max(0, demand.memory_bytes - free) / max(1, demand.memory_bytes)
+    return 1 - cpus + max(0, demand.memory_bytes - free) / max(1, demand.memory_bytes)

@@ -65,8 +65,7 @@ class Hold:
     """What one record holds now. Equal records have equal holds, so a charge can be undone from the record alone."""
 
     exclusive: tuple[int, ...] = ()
-    shared: tuple[int, ...] = ()
-    milli_each: int = 0  # on each shared CPU
+    shared: tuple[tuple[int, int], ...] = ()  # (CPU, thousandths of it)
     memory: tuple[tuple[int, int], ...] = ()
     growth: tuple[tuple[int, int], ...] = ()  # of a frozen job: what it may take again when it runs
     pages: tuple[tuple[int, int, int], ...] = ()
@@ -90,7 +89,6 @@ def hold_of(record: Record) -> Hold:
     return Hold(
         exclusive=cpus.exclusive,
         shared=cpus.shared,
-        milli_each=cpus.milli_each,
         memory=resident,
         growth=tuple((node, size - kept) for (node, size), (_, kept) in zip(home.memory, resident, strict=True)),
         pages=home.hugepages,
@@ -182,11 +180,11 @@ class Ledger:
         for cpu in hold.exclusive:
             if not self.is_free(cpu):
                 raise Overcommitted(f"CPU {cpu} for job {job} is not free: {self.owner.get(cpu, 'shared')}")
-        for cpu in hold.shared:
-            if self.milli_left(cpu) < hold.milli_each:
-                raise Overcommitted(f"CPU {cpu} has less than {hold.milli_each}/1000 left for job {job}")
+        for cpu, part in hold.shared:
+            if self.milli_left(cpu) < part:
+                raise Overcommitted(f"CPU {cpu} has less than {part}/1000 left for job {job}")
         self.holds[job] = hold
-        self._add(job, hold, 1)
+        self._add(hold, 1)
         self.owner.update(dict.fromkeys(hold.exclusive, job))
         for node, size in hold.growth:
             self.growth.setdefault(node, {})[job] = size
@@ -196,7 +194,7 @@ class Ledger:
     def release(self, job: int) -> None:
         """Everything that the job holds; nothing when it holds nothing."""
         hold = self.holds.pop(job, NOTHING)
-        self._add(job, hold, -1)
+        self._add(hold, -1)
         for cpu in hold.exclusive:
             del self.owner[cpu]
         for node, _ in hold.growth:
@@ -208,9 +206,9 @@ class Ledger:
             if not self.ports[port]:
                 del self.ports[port]
 
-    def _add(self, job: int, hold: Hold, sign: int) -> None:
-        for cpu in hold.shared:
-            _sum(self.shared, cpu, sign * hold.milli_each)
+    def _add(self, hold: Hold, sign: int) -> None:
+        for cpu, part in hold.shared:
+            _sum(self.shared, cpu, sign * part)
         for node, size in hold.memory:
             _sum(self.memory, node, sign * size)
         for node, size, pages in hold.pages:
@@ -220,10 +218,10 @@ class Ledger:
 
 def hold_for(placement: Placement, ports: tuple[tuple[str, int], ...] = ()) -> Hold:
     """Of a job that runs with this placement."""
+    part = milli_each(placement.shares, len(placement.cpus))
     return Hold(
         exclusive=placement.cpus if placement.exclusive else (),
-        shared=() if placement.exclusive else placement.cpus,
-        milli_each=0 if placement.exclusive else milli_each(placement.shares, len(placement.cpus)),
+        shared=() if placement.exclusive else tuple((cpu, part) for cpu in placement.cpus),
         memory=placement.memory,
         pages=placement.hugepages,
         ports=ports,

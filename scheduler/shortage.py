@@ -8,7 +8,7 @@ from jobs.host import NumaNode
 from jobs.units import render_size
 from jobs.verdict import MOST_BLOCKERS, Reason
 from scheduler.allocate import Demand
-from scheduler.capacity import Capacity, Ledger
+from scheduler.capacity import Capacity, Hold, Ledger
 
 
 def reasons(free: Ledger, demand: Demand, job: int, protected: int = 0) -> tuple[Reason, ...]:
@@ -56,6 +56,10 @@ def _some(jobs: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted({job for job in jobs if job > 0})[:MOST_BLOCKERS])  # negative: an earmark, see `order`
 
 
+def _touches(hold: Hold, cpus: set[int]) -> bool:
+    return not cpus.isdisjoint(hold.exclusive) or any(cpu in cpus for cpu, _ in hold.shared)
+
+
 def _jobs(free: Ledger) -> list[Reason]:
     most = free.capacity.max_jobs
     detail = f"{most} jobs are running or frozen; the setting max_jobs allows no more"
@@ -78,7 +82,7 @@ def _cpus(free: Ledger, demand: Demand, nodes: list[NumaNode]) -> list[Reason]:
         have = sum(free.milli_left(cpu) >= demand.milli_each for cpu in cpus)
     if have >= demand.wide:
         return []
-    holders = (job for job, hold in free.holds.items() if not cpus.isdisjoint((*hold.exclusive, *hold.shared)))
+    holders = (job for job, hold in free.holds.items() if _touches(hold, cpus))
     return [Reason("cpus", demand.wide, have, "cpus", _some(holders))]
 
 

@@ -1,0 +1,102 @@
+"""A whole life without shell: records, world and rounds, driven by a test. Illegal moves change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jobs import events as ev
+from jobs.events import Owner
+from jobs.record import Record, State
+from jobs.spec import JobSpec
+from jobs.states import Illegal, advance
+from scheduler.capacity import Capacity
+from scheduler.decide import Decision, Place, ThawPlace, TimeUp, decide
+from scheduler.world import World
+from tests.builders import ALICE
+
+
+class Simulation:
+    """`now` moves by `tick`; the node reports what the test asks for."""
+
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self.world = World.of(capacity)
+        self.records: dict[int, Record] = {}
+        self.history: list[ev.Event] = []
+        self.now = 1000.0
+        self.ran: dict[int, float] = {}
+
+    def happen(self, event: ev.Event) -> bool:
+        before = self.records.get(event.job)
+        try:
+            after = advance(before, event)
+        except Illegal:
+            return False
+        self.world.apply(event, before, after)
+        self.records[event.job] = after
+        self.history.append(event)
+        return True
+
+    def submit(self, spec: JobSpec, *, hold: bool = False, owner: Owner = ALICE) -> int:
+        job = len(self.records) + 1
+        self.happen(ev.Submitted(job, spec, owner, self.now, hold=hold))
+        return job
+
+    def tick(self, seconds: float) -> None:
+        self.now += seconds
+        for job, record in self.records.items():
+            if record.state is State.RUNNING:
+                self.ran[job] = self.ran.get(job, 0.0) + seconds
+
+    def decide(self) -> Decision:
+        return decide(self.world, self.now, self.ran)
+
+    def round(self) -> Decision:
+        """Decides, and commits what is to be committed."""
+        decision = self.decide()
+        for action in decision.actions:
+            record = self.records[action.job]
+            if record.version != action.version:
+                continue
+            match action:
+                case Place():
+                    execution = f"{record.job}.0.{record.attempt + 1}"
+                    assert self.happen(ev.Placed(record.job, execution, action.placement, self.now))
+                case ThawPlace():
+                    assert self.happen(ev.ThawPlaced(record.job, str(record.execution), action.placement, self.now))
+                case TimeUp():
+                    assert self.happen(ev.CancelRequested(record.job, "time_limit", "TERM", 1.0, self.now))
+        return decision
+
+    # ── the node ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def report(self, job: int, what: str, *, resident: int = 0, status: int = 0) -> bool:
+        """Of a job that exists; False when it does not apply now."""
+        record = self.records[job]
+        execution, now = str(record.execution), self.now
+        made: dict[str, Callable[[], ev.Event]] = {
+            "started": lambda: ev.Started(job, execution, now, freezer="v2"),
+            "start_failed": lambda: ev.StartFailed(job, execution, "overlay", 28, "/x", "no space", now),
+            "frozen": lambda: ev.Frozen(job, execution, 0.001, self.ran.get(job, 0.0), resident, now),
+            "freeze_failed": lambda: ev.FreezeFailed(job, execution, "deadline", 5.0, now),
+            "thawed": lambda: ev.Thawed(job, execution, 0.001, now),
+            "exited": lambda: ev.Exited(job, execution, status, "", self.ran.get(job, 0.0), ev.Usage(), now),
+            "lost": lambda: ev.Lost(job, execution, "test", now),
+            "cleaned": lambda: ev.CleanedUp(job, execution),
+        }
+        return self.happen(made[what]())
+
+    def settle(self, *, exits: bool = False) -> None:
+        """The node does all that the records ask for; with `exits` every running job ends."""
+        for job, record in list(self.records.items()):
+            match record.state:
+                case State.STARTING:
+                    self.report(job, "started")
+                case State.THAWING:
+                    self.report(job, "thawed")
+                case State.RUNNING if record.cancel is not None or exits:
+                    self.report(job, "exited")
+                case State.RUNNING if record.pause_holds:
+                    self.report(job, "frozen", resident=record.spec.resources.memory_bytes // 2)
+            if self.records[job].state.final:
+                self.report(job, "cleaned")

@@ -1,0 +1,97 @@
+"""Hypothesis strategies for the vocabulary: any spec, any event, any record that a life can lead to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from jobs import events as ev
+from jobs.placement import Placement
+from jobs.priority_class import PriorityClass
+from jobs.spec import Image, Io, JobSpec, Mount, Network, Publish, Resources, Stop
+
+# Any text that TOML can bring: no surrogates.
+TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
+TIMES = st.floats(0, 4e9, allow_nan=False)
+SIZES = st.integers(0, 1 << 60)
+SMALL = st.integers(0, 1 << 20)
+
+RESOURCES = st.builds(
+    Resources,
+    cpus=st.one_of(st.integers(1, 512).map(float), st.floats(0.001, 64)),
+    memory_bytes=SIZES,
+    swap_bytes=SIZES,
+    pids=SMALL,
+    cpu_weight=st.integers(1, 10000),
+    io=st.builds(Io, st.integers(1, 10000), st.integers(-1, 1 << 40), st.integers(-1, 1 << 40)),
+    hugepages=st.lists(st.tuples(SIZES, SMALL), max_size=2).map(tuple),
+    devices=st.lists(TEXT, max_size=2).map(tuple),
+)
+NETWORKS = st.builds(
+    Network,
+    mode=st.sampled_from(["bridge", "host", "none"]),
+    priority_class=st.sampled_from(PriorityClass),
+    publish=st.lists(st.builds(Publish, st.integers(1, 65535), st.integers(1, 65535), st.sampled_from(["tcp", "udp"])),
+                     max_size=2).map(tuple),
+    rate_bits_s=SIZES,
+)  # fmt: skip
+SPECS: st.SearchStrategy[JobSpec] = st.builds(
+    JobSpec,
+    name=TEXT,
+    command=st.lists(TEXT, max_size=3).map(tuple),
+    script=TEXT,
+    workdir=TEXT,
+    run_as=TEXT,
+    submit_dir=st.sampled_from(["none", "ro", "rw"]),
+    priority=st.integers(0, 100),
+    time_limit_s=TIMES,
+    on_lost=st.sampled_from(["fail", "requeue"]),
+    stop=st.builds(Stop, TEXT, TIMES),
+    env=st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
+    image=st.builds(Image, TEXT, SIZES),
+    resources=RESOURCES,
+    numa=st.one_of(st.sampled_from(["local", "spread", "any"]), st.lists(SMALL, min_size=1, max_size=3).map(tuple)),
+    network=NETWORKS,
+    mounts=st.lists(st.builds(Mount, TEXT, TEXT, st.sampled_from(["ro", "rw"])), max_size=2).map(tuple),
+    submitted_from=TEXT,
+)
+PLACEMENTS = st.builds(
+    Placement,
+    node_id=TEXT,
+    cpus=st.lists(SMALL, max_size=3).map(tuple),
+    mems=st.lists(SMALL, max_size=3).map(tuple),
+    exclusive=st.booleans(),
+    shares=st.floats(0, 64),
+    memory_bytes=SIZES,
+    memory=st.lists(st.tuples(SMALL, SIZES), max_size=2).map(tuple),
+    hugepages=st.lists(st.tuples(SMALL, SIZES, SMALL), max_size=2).map(tuple),
+)
+_BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
+    "int": SMALL,
+    "float": TIMES,
+    "str": TEXT,
+    "bool": st.booleans(),
+    "int | None": st.none() | SMALL,
+    "str | None": st.none() | TEXT,
+    "tuple[str, ...]": st.lists(TEXT, max_size=3).map(tuple),
+    "JobSpec": SPECS,
+    "Owner": st.builds(ev.Owner, SMALL, SMALL, st.lists(SMALL, max_size=3).map(tuple), TEXT),
+    "Placement": PLACEMENTS,
+    "Usage": st.builds(ev.Usage, cpu_s=TIMES, memory_peak_bytes=SIZES, stdout_bytes=SIZES),
+}
+
+
+def events_of(cls: type[ev.Event]) -> st.SearchStrategy[ev.Event]:
+    """A field of a type that is not listed is a KeyError: a new event must be drawn whole."""
+    return st.builds(cls, **{name: _BY_TYPE[str(kind)] for name, kind in _annotations(cls).items()})
+
+
+def _annotations(cls: type[ev.Event]) -> dict[str, Any]:
+    found = {"job": "int"}
+    for base in reversed(cls.__mro__):
+        found |= {name: kind for name, kind in getattr(base, "__annotations__", {}).items() if name != "kind"}
+    return found
+
+
+EVENTS: st.SearchStrategy[ev.Event] = st.one_of([events_of(cls) for cls in ev.KINDS.values()])
