@@ -101,7 +101,8 @@ async def run(settings: Settings, *, task_status: TaskStatus[None] = anyio.TASK_
         listening.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(settings.socket)
-        await store.close()
+        with anyio.CancelScope(shield=True):  # its threads would outlive the loop
+            await store.close()
 
 
 async def take_over(host: Host, node: Supervisor, world: World, writer: Writer, now: float) -> None:

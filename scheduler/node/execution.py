@@ -18,7 +18,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from jobs import events as ev
-from jobs.errors import HostError, JobsError, LauncherGone, StepFailed
+from jobs.errors import HostError, JobsError, LauncherGone, StepFailed, Unavailable
 from jobs.ids import ExecutionId
 from jobs.priority_class import PriorityClass
 from jobs.record import Cancel, Record, State
@@ -351,7 +351,9 @@ class Execution:
         return self.group
 
     async def _report(self, event: ev.Event) -> None:
-        await self.host.report(event)
+        """A daemon that is stopping writes no more: the next one finds out by itself."""
+        with suppress(Unavailable):
+            await self.host.report(event)
 
 
 async def let_go(host: Host, execution: str, undo: Undo) -> tuple[str, ...]:
@@ -376,7 +378,8 @@ async def clean_up(host: Host, execution: ExecutionId, record: Record | None) ->
             undo.push("cgroups", group.remove)
         leftovers = await let_go(host, str(execution), undo)
         if record is not None:
-            await host.report(ev.CleanedUp(record.job, str(execution), leftovers))
+            with suppress(Unavailable):
+                await host.report(ev.CleanedUp(record.job, str(execution), leftovers))
 
 
 async def _ended(pidfd: int, within_s: float) -> bool:
