@@ -111,7 +111,7 @@ class Network:
         self._leases.release(attachment.address)
 
     def adopt(self, execution_id: str) -> Attachment | None:
-        """What an earlier daemon attached for this execution; None when it had no network of ours."""
+        """What an earlier daemon attached for this execution; None when it had no network of ours. Safe to repeat."""
         found = self._attachments.adopt(execution_id)
         return found.attachment if found else None
 

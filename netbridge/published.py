@@ -26,8 +26,10 @@ class PublishedPorts:
         self._held: dict[str, list[socket.socket]] = {}
 
     def hold(self, execution_id: str, owner_uid: int, publish: Iterable[Publish]) -> None:
-        """All or none. Raises StepFailed: EADDRINUSE for a port in use, EACCES for one that only root may offer."""
-        held = self._held.setdefault(execution_id, [])
+        """All or none; safe to repeat. Raises StepFailed: EADDRINUSE for a port in use, EACCES for one of root's."""
+        if execution_id in self._held:
+            return
+        held = self._held[execution_id] = []
         try:
             for each in publish:
                 _check_privilege(owner_uid, each)
