@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from runtime import errand, exitrecord, faultpoint, messages, monitor, process, seed, session, slot
+from runtime import errand, exitrecord, faultpoint, messages, monitor, process, seed, session, slot, warmth
 from runtime import syscalls as sc
 from runtime.channel import Channel, close_all
 from runtime.children import Errand, Execution, Member, SlotChild
@@ -47,6 +47,7 @@ class Launcher:
         os.makedirs(self.spool, 0o700, exist_ok=True)
         os.makedirs(run_dir, 0o711, exist_ok=True)
         self.seed = seed.make()
+        self._warmth = warmth.start()
         self.executions: dict[str, Execution] = {}
         self._epoch = -1
         self._epoll = select.epoll()
@@ -121,6 +122,7 @@ class Launcher:
         if isinstance(message, Hello):
             self._on_hello(channel, message)
             return
+        warmth.touch(self._warmth)
         kind, request = type(message), getattr(message, "request", 0)
         verb = self._verbs().get(kind)
         if verb is None:

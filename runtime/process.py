@@ -92,4 +92,5 @@ def memfd_of(name: str, data: bytes) -> int:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)  # a helper reads it from the start, as its stdin
     return fd
