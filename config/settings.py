@@ -1,4 +1,4 @@
-"""Settings: defaults ← defaults.toml ← file ← environment (JOBS_…). Each field has its unit and its reason. Pure but for `load`.
+"""Settings: defaults ← file ← environment (JOBS_…). Each field has its unit and its reason. Pure but for `load`.
 
 Unknown keys are errors: a mistyped setting must not be silently ignored.
 """

@@ -100,7 +100,8 @@ class StepFailed(HostError):
 
     def __init__(self, step: str, errno: int, path: str = "", *, hint: str = "") -> None:
         where = f" on {path}" if path else ""
-        super().__init__(f"failed at step '{step}'{where}: {os.strerror(errno) if errno else 'unknown error'}", hint=hint)
+        why = os.strerror(errno) if errno else "unknown error"
+        super().__init__(f"failed at step '{step}'{where}: {why}", hint=hint)
         self.step, self.errno, self.path = step, errno, path
 
 

@@ -1,4 +1,4 @@
-"""What a host is and offers, as values. `runtime/hostcaps` fills HostCaps, `scheduler/topology` fills Topology. Pure."""
+"""What a host is and offers, as values; filled by `runtime/hostcaps` and `scheduler/topology`. Pure."""
 
 from __future__ import annotations
 

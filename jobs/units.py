@@ -15,7 +15,9 @@ _SIZE = {
     "G": 1 << 30, "GIB": 1 << 30, "GB": 10**9,
     "T": 1 << 40, "TIB": 1 << 40, "TB": 10**12,
 }  # fmt: skip
-_TIME: dict[str, Decimal | int] = {"ms": Decimal("0.001"), "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_TIME: dict[str, Decimal | int] = {
+    "ms": Decimal("0.001"), "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800,
+}  # fmt: skip
 _BITS = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "tbit": 10**12}
 _NUMBER = r"(\d{1,18}(?:\.\d{1,9})?)"
 MOST_BYTES = 1 << 60
