@@ -52,9 +52,6 @@ class Attachments:
     def all(self) -> list[Attached]:
         return list(self._attached.values())
 
-    def at(self, address: str) -> Attached | None:
-        return self._attached.get(address)
-
     def adopt(self, execution_id: str) -> Attached | None:
         """A live execution of an earlier daemon. Its ports are held again where nobody took them."""
         for each in self._attached.values():
@@ -75,21 +72,24 @@ class Attachments:
             self._ports.hold(attached.execution_id, attached.owner_uid, attached.publish)
             undo.callback(self._ports.release, attached.execution_id)
             await self._change(policy.joining(self._settings, attached), [*self.all, attached])
-            self._attached[attached.address] = attached
             undo.push_async_callback(self._withdraw, attached)
-            self._write_hosts(attached.owner_uid)
+            self._attached[attached.address] = attached
+            undo.callback(self._write_hosts, attached.owner_uid, self._others(attached.address))
+            self._write_hosts(attached.owner_uid, self.all)
             if attached.rate_bits_s:  # last: a bucket on the veth dies with it, and nothing after it can fail
                 await self._limit_receiving(attached)
             undo.pop_all()
 
     async def leave(self, address: str) -> None:
-        """In reverse. Safe to repeat."""
+        """Raises StepFailed; repeat it then. Safe to repeat."""
         async with self._lock:
             attached = self._attached.get(address)
-            if attached is not None:
-                await self._withdraw(attached)
-                self._ports.release(attached.execution_id)
-                self._ledger.remove(attached.execution_id)
+            if attached is None:
+                return
+            await self._withdraw(attached)
+            self._ports.release(attached.execution_id)
+            self._ledger.remove(attached.execution_id)
+            self._write_hosts(attached.owner_uid, self.all)  # last: a full disk keeps a stale name, nothing else
 
     async def reclass(self, address: str, priority_class: PriorityClass) -> None:
         """Raises StepFailed; the old class stays then."""
@@ -100,9 +100,10 @@ class Attachments:
             new = replace(old, priority_class=priority_class)
             with _step("net:ledger", new.execution_id):
                 self._ledger.write(new)
-            others = [each for each in self.all if each.address != address]
             try:
-                await self._change(policy.reclassing(self._settings, old, priority_class), [*others, new])
+                await self._change(
+                    policy.reclassing(self._settings, old, priority_class), [*self._others(address), new]
+                )
             except BaseException:
                 self._ledger.write(old)
                 raise
@@ -120,19 +121,19 @@ class Attachments:
                 self._ledger.remove(each.execution_id)
             self._hosts.remove_others(each.owner_uid for each in self.all)
             for owner_uid in sorted({each.owner_uid for each in self.all}):
-                self._write_hosts(owner_uid)
+                self._write_hosts(owner_uid, self.all)
 
     def release_ports(self) -> None:
         self._ports.release_all()
 
     async def _withdraw(self, attached: Attached) -> None:
-        """Takes the elements and the name away, even when we are being cancelled."""
+        """Takes the elements out, even when we are being cancelled."""
         with CancelScope(shield=True):
+            await self._change(policy.leaving(self._settings, attached), self._others(attached.address))
             self._attached.pop(attached.address, None)
-            try:
-                await self._change(policy.leaving(self._settings, attached), self.all)
-            finally:
-                self._write_hosts(attached.owner_uid)
+
+    def _others(self, address: str) -> list[Attached]:
+        return [each for each in self.all if each.address != address]
 
     async def _change(self, commands: str, wanted: Sequence[Attached]) -> None:
         """A few elements; where that is refused (somebody flushed the ruleset), both tables anew."""
@@ -145,8 +146,8 @@ class Attachments:
         async with Netlink.here() as netlink:
             await netlink.limit_receiving(attached.attachment.link, receiving(attached.rate_bits_s))
 
-    def _write_hosts(self, owner_uid: int) -> None:
-        members = [each for each in self._attached.values() if each.owner_uid == owner_uid]
+    def _write_hosts(self, owner_uid: int, attached: Iterable[Attached]) -> None:
+        members = [each for each in attached if each.owner_uid == owner_uid]
         with _step("net:hosts", f"hosts file of uid {owner_uid}"):
             self._hosts.write(owner_uid, members)
 
