@@ -48,7 +48,7 @@ class Importer:
         """
         async with self._id_block() as base:
             request = {
-                "limits": asdict(_within(self._limits, folder)),
+                "limits": asdict(within_free_space(self._limits, folder)),
                 "kind": kind,
                 "machine": platform.machine(),
                 "known": list(known),
@@ -134,7 +134,7 @@ class Importer:
         return result
 
 
-def _within(limits: Limits, folder: str) -> Limits:
+def within_free_space(limits: Limits, folder: str) -> Limits:
     """No import may fill the state filesystem: nine tenths of what is free is the most."""
     found = os.statvfs(folder)
     free = found.f_bavail * found.f_frsize // 10 * 9

@@ -162,9 +162,8 @@ class _Header:
     def __init__(self, block: bytes) -> None:
         self._block = block
         stored = _number(block[148:156], "checksum")
-        blanked = block[:148] + b" " * 8 + block[156:]
-        signed = sum(byte - 256 if byte > 127 else byte for byte in blanked)
-        if stored not in (sum(blanked), signed):
+        unsigned = sum(block) - sum(block[148:156]) + 8 * ord(" ")
+        if stored != unsigned and stored != _signed_sum(block):  # some old programs added signed bytes
             raise Refused("not a tar header: its checksum is wrong")
         magic = block[257:265]
         self._posix = magic == b"ustar\x0000"
@@ -217,6 +216,10 @@ class _Header:
             return 0
         nanoseconds = _decimal(part[:9].ljust(9, b"0"), "mtime", where) if part else 0
         return min(_decimal(whole, "mtime", where), _MTIME_END_S) * 10**9 + nanoseconds
+
+
+def _signed_sum(block: bytes) -> int:
+    return sum(byte - 256 if byte > 127 else byte for byte in block[:148] + b" " * 8 + block[156:])
 
 
 def block_is_regular(type_flag: str) -> bool:

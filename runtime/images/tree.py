@@ -219,7 +219,7 @@ class Tree:
 
     def _folder(self, path: str, *, make: bool = True) -> int:
         """A readable descriptor of a folder of this layer; missing ones are made, as other engines do."""
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        flags = os.O_RDONLY | os.O_DIRECTORY
         try:
             return syscalls.openat2(self._root, path or ".", flags, resolve=_RESOLVE)
         except (FileNotFoundError, NotADirectoryError):  # the latter: perhaps through a whiteout of this layer
