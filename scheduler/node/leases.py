@@ -125,6 +125,8 @@ class SlotPool:
             slot.userns, slot.netns, netlink = made.userns, made.netns, made.netlink
             if mode == "bridge":
                 slot.attachment = await self._network.prepare(netlink, slot.netns)
+            elif mode == "none":
+                await self._network.loopback(netlink)
             return slot
         except BaseException:
             slot.close()
