@@ -1,1 +1,1 @@
-"""The chain of entries: what happened, in order, for ever. SQLite on one machine; other backends keep the two methods."""
+"""The chain of entries: what happened, in order. SQLite on one machine; other backends keep the two methods."""

@@ -1,1 +1,1 @@
-"""This host as the daemon sees it: one task per execution, everything taken with its undoing. Reports, never appends."""
+"""This host as the daemon sees it: one task per execution, each thing taken with its undoing. Reports only."""
