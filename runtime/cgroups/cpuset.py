@@ -27,11 +27,16 @@ def inherit(group: str) -> None:
 
 
 def _set_v2(place: Place, kind: str, numbers: tuple[int, ...]) -> None:
-    path, text = f"{place.job}/cpuset.{kind}", lists.render(numbers) or "\n"
+    """An empty file means "as the parent", but a group with tasks can't be emptied again (ENOSPC)."""
+    if not numbers:
+        if not _shown(place.job, kind):
+            return
+        numbers = _shown(_parent(place.job), f"{kind}.effective")
+    path, text = f"{place.job}/cpuset.{kind}", lists.render(numbers)
     write(path, text)
     confirm(path, text, _shown(place.job, kind) == numbers)
-    if numbers:  # the kernel takes CPUs that the parent lacks, and lets the job have the rest, or the parent's
-        confirm(f"{path}.effective", text, _shown(place.job, f"{kind}.effective") == numbers)
+    # the kernel takes CPUs that the parent lacks, and lets the job have the rest, or the parent's
+    confirm(f"{path}.effective", text, _shown(place.job, f"{kind}.effective") == numbers)
 
 
 def _set_v1(place: Place, kind: str, numbers: tuple[int, ...]) -> None:

@@ -1,0 +1,182 @@
+"""Captured machines and odd ones: what the scheduler is told of CPUs and memory nodes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.host import NumaNode, Topology
+from scheduler.topology import read_topology
+
+CAPTURED = Path(__file__).parents[2] / "data" / "sysfs"
+GIB = 1 << 30
+
+
+class Sysfs:
+    """Files of a machine, by path. Folders are what the paths imply."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self.files = files
+
+    def read(self, path: str) -> str:
+        try:
+            return self.files[path]
+        except KeyError:
+            raise FileNotFoundError(path) from None
+
+    def listdir(self, folder: str) -> list[str]:
+        below = {path[len(folder) + 1 :].split("/")[0] for path in self.files if path.startswith(f"{folder}/")}
+        if not below:
+            raise FileNotFoundError(folder)
+        return sorted(below)
+
+    def topology(self) -> Topology:
+        return read_topology(self.read, self.listdir)
+
+
+def captured(name: str) -> Sysfs:
+    return Sysfs(json.loads((CAPTURED / f"{name}.json").read_text()))
+
+
+def a_machine(
+    nodes: dict[int, tuple[str, int]],
+    *,
+    online: str,
+    allowed: str = "",
+    mems: str = "",
+    siblings: dict[int, str] | None = None,
+    total_gib: int = 0,
+) -> Sysfs:
+    """`nodes`: number → (cpulist, GiB)."""
+    listed = ",".join(map(str, nodes))
+    files = {
+        "/sys/devices/system/cpu/online": f"{online}\n",
+        "/sys/devices/system/node/online": f"{listed}\n",
+        "/proc/meminfo": f"MemTotal: {(total_gib or sum(size for _, size in nodes.values())) << 20} kB\n",
+        "/proc/self/status": f"Name:\tjobsd\nCpus_allowed_list:\t{allowed or online}\nMems_allowed_list:\t{mems or listed}\n",
+    }
+    for number, (cpus, size) in nodes.items():
+        folder = f"/sys/devices/system/node/node{number}"
+        files[f"{folder}/cpulist"] = f"{cpus}\n"
+        files[f"{folder}/meminfo"] = f"Node {number} MemTotal:  {size << 20} kB\nNode {number} MemFree: 4 kB\n"
+        files[f"{folder}/distance"] = " ".join("10" if other == number else "21" for other in nodes) + "\n"
+    for cpu, text in (siblings or {}).items():
+        files[f"/sys/devices/system/cpu/cpu{cpu}/topology/core_cpus_list"] = f"{text}\n"
+    return Sysfs(files)
+
+
+def test_two_nodes():
+    topology = a_machine({0: ("0-3", 8), 1: ("4-7", 8)}, online="0-7").topology()
+    assert topology.nodes == (
+        NumaNode(0, (0, 1, 2, 3), 8 * GIB, ((0, 10), (1, 21))),
+        NumaNode(1, (4, 5, 6, 7), 8 * GIB, ((0, 21), (1, 10))),
+    )
+    assert topology.cpus == tuple(range(8)) and topology.memory_bytes == 16 * GIB
+
+
+def test_siblings():
+    smt = {0: "0,4", 1: "1,5", 4: "0,4", 5: "1,5"}
+    assert a_machine({0: ("0-1,4-5", 4)}, online="0-1,4-5", siblings=smt).topology().siblings == ((0, 4), (1, 5))
+
+
+def test_siblings_of_an_older_kernel_and_of_a_silent_one():
+    machine = a_machine({0: ("0-2", 4)}, online="0-2")
+    machine.files["/sys/devices/system/cpu/cpu0/topology/thread_siblings_list"] = "0-1\n"
+    machine.files["/sys/devices/system/cpu/cpu1/topology/thread_siblings_list"] = "0-1\n"
+    assert machine.topology().siblings == ((0, 1), (2,))
+
+
+def test_offline_cpus_are_left_out():
+    """The node still lists them on some kernels; sysfs of an offline CPU has no topology folder."""
+    topology = a_machine({0: ("0-3", 4)}, online="0,2-3", siblings={0: "0", 2: "2-3", 3: "2-3"}).topology()
+    assert topology.cpus == (0, 2, 3)
+    assert topology.siblings == ((0,), (2, 3))
+
+
+def test_only_what_this_process_may_use():
+    """A container or CPUAffinity= sees fewer CPUs than the node list."""
+    smt = {cpu: f"{cpu % 4},{cpu % 4 + 4}" for cpu in range(8)}
+    topology = a_machine({0: ("0-3", 4), 1: ("4-7", 4)}, online="0-7", allowed="1,5-6", siblings=smt).topology()
+    assert [node.cpus for node in topology.nodes] == [(1,), (5, 6)]
+    assert topology.siblings == ((1, 5), (6,))
+
+
+def test_memory_of_a_node_that_may_not_be_used():
+    topology = a_machine({0: ("0-1", 4), 1: ("2-3", 4), 2: ("", 16)}, online="0-3", mems="0").topology()
+    assert [(node.id, node.cpus, node.memory_bytes) for node in topology.nodes] == [
+        (0, (0, 1), 4 * GIB),
+        (1, (2, 3), 0),
+    ]
+
+
+def test_numbers_with_holes_memory_only_and_without_memory():
+    """As on POWER: nodes 0 and 8 have CPUs, 252 is memory of an accelerator, 255 has CPUs and no memory."""
+    topology = a_machine(
+        {0: ("0-1", 8), 8: ("16-17", 8), 252: ("", 32), 255: ("40", 0)}, online="0-1,16-17,40"
+    ).topology()
+    assert [(node.id, node.cpus, node.memory_bytes // GIB) for node in topology.nodes] == [
+        (0, (0, 1), 8),
+        (8, (16, 17), 8),
+        (252, (), 32),
+        (255, (40,), 0),
+    ]
+    assert dict(topology.nodes[1].distances) == {0: 21, 8: 10, 252: 21, 255: 21}
+
+
+def test_a_node_with_nothing_is_left_out():
+    topology = a_machine({0: ("0", 4), 1: ("", 0)}, online="0").topology()
+    assert [node.id for node in topology.nodes] == [0]
+
+
+def test_kernel_without_numa():
+    files = {
+        "/sys/devices/system/cpu/online": "0-3\n",
+        "/proc/meminfo": f"MemTotal: {6 << 20} kB\n",
+        "/proc/self/status": "Cpus_allowed_list:\t0-2\n",
+    }
+    assert Sysfs(files).topology().nodes == (NumaNode(0, (0, 1, 2), 6 * GIB),)
+
+
+def test_without_node_online_the_folders_count():
+    machine = a_machine({0: ("0", 1), 3: ("1", 1)}, online="0-1")
+    del machine.files["/sys/devices/system/node/online"]
+    assert [node.id for node in machine.topology().nodes] == [0, 3]
+
+
+def test_cpus_that_no_node_lists_are_not_lost():
+    assert a_machine({0: ("", 4), 1: ("2", 4)}, online="0-2").topology().nodes[0].cpus == (0, 1)
+
+
+def test_hugepages():
+    machine = a_machine({0: ("0", 4)}, online="0")
+    machine.files["/sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages"] = "12\n"
+    machine.files["/sys/devices/system/node/node0/hugepages/hugepages-1048576kB/free_hugepages"] = "1\n"
+    machine.files["/sys/devices/system/node/node0/hugepages/odd/free_hugepages"] = "1\n"
+    assert machine.topology().nodes[0].hugepages == ((2 << 20, 12), (1 << 30, 1))
+
+
+def test_distances_that_do_not_match_the_nodes_are_dropped():
+    machine = a_machine({0: ("0", 4), 1: ("1", 4)}, online="0-1")
+    machine.files["/sys/devices/system/node/node0/distance"] = "10\n"
+    assert machine.topology().nodes[0].distances == ()
+
+
+@pytest.mark.parametrize("text", ["", "garbage", "3-1", "0-", "\0"])
+def test_garbage_is_nothing(text):
+    machine = a_machine({0: (text, 4)}, online="0-1")
+    machine.files["/sys/devices/system/node/node0/distance"] = text
+    assert machine.topology().nodes[0].cpus == (0, 1)
+
+
+def test_nothing_at_all():
+    """No sysfs, no procfs: one CPU is certain, this program runs on it."""
+    assert Sysfs({}).topology() == Topology((NumaNode(0, (0,), 0),), ((0,),))
+
+
+def test_captured_hotplugged_memory():
+    """A virtual machine grown at run time: the node's own file counts 4 of its 24 GB."""
+    topology = captured("hotplugged-memory").topology()
+    assert topology.memory_bytes == 24_683_656 << 10
+    assert topology.cpus == (0, 1) and topology.siblings == ((0,), (1,))
