@@ -20,8 +20,9 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from jobs.errors import StepFailed
 from netbridge.rate import Bucket
-from netbridge.wiring import AddAddress, DefaultRoute, DeleteLink, LinkUp, MakeBridge, MakeVeth, Step, undo_of
+from netbridge.wiring import AddAddress, BindPort, DefaultRoute, DeleteLink, LinkUp, MakeBridge, MakeVeth, Step, undo_of
 
+NTF_MASTER, NUD_STATIC = 0x04, 0x40  # linux/neighbour.h; NUD_NOARP is what bridge(8) calls static
 _BR_STATE_FORWARDING = 3  # linux/if_bridge.h
 _FORWARDING_S = 2.0  # twice the kernel's longest delay
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.0005, 0.02
@@ -137,6 +138,10 @@ class Netlink:
                     await self._make_bridge(step)
                 case MakeVeth():
                     await self._make_veth(step)
+                case BindPort(port=port, mac=mac):
+                    index = await self._index(step.step, port)
+                    await self._socket.brport("set", index=index, learning=0, unicast_flood=0)
+                    await self._socket.fdb("add", ifindex=index, lladdr=mac, flags=NTF_MASTER, state=NUD_STATIC)
                 case AddAddress(link=link, address=address, prefix_length=length, broadcast=broadcast):
                     index = await self._index(step.step, link)
                     await self._socket.addr(

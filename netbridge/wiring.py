@@ -70,6 +70,22 @@ class MakeVeth:
 
 
 @dataclass(frozen=True, slots=True)
+class BindPort:
+    """One MAC for good: the port learns none and gets no frame for an unknown one.
+
+    Otherwise a frame to a link-local group address, which no nftables prerouting sees, makes the bridge believe that
+    its source, any MAC at all, is behind this port (net/bridge/br_input.c), and leads others' packets there.
+    """
+
+    port: str
+    mac: str
+    step = "net:port"
+
+    def describe(self) -> str:
+        return f"bind {self.mac} to {self.port}, and nothing else"
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteLink:
     link: str
     step = "net:delete"
@@ -78,7 +94,7 @@ class DeleteLink:
         return f"delete {self.link}"
 
 
-Step = MakeBridge | AddAddress | LinkUp | DefaultRoute | MakeVeth | DeleteLink
+Step = MakeBridge | AddAddress | LinkUp | DefaultRoute | MakeVeth | BindPort | DeleteLink
 
 
 def undo_of(step: Step) -> DeleteLink | None:
@@ -101,8 +117,10 @@ def bridge_steps(settings: NetworkSettings) -> tuple[Step, ...]:
 
 def host_steps(settings: NetworkSettings, address: str, netns_fd: int) -> tuple[Step, ...]:
     """In the host's namespace, once per slot."""
+    port, mac = port_of(settings, address), mac_of(address)
     return (
-        MakeVeth(port_of(settings, address), port_mac_of(address), settings.bridge, PEER, mac_of(address), netns_fd),
+        MakeVeth(port, port_mac_of(address), settings.bridge, PEER, mac, netns_fd),
+        BindPort(port, mac),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 from netlab import HOST, WORLD, Lab, connects, listening, run
+from pyroute2 import AsyncIPRoute
 
 from jobs.errors import StepFailed
 from jobs.priority_class import PriorityClass
@@ -275,12 +276,34 @@ def test_two_instances_side_by_side(lab: Lab) -> None:
     anyio.run(main)
 
 
+def test_another_bridge_of_the_host_is_left_alone(lab: Lab) -> None:
+    """Whatever else is bridged here, say by a container engine, does not notice us."""
+
+    async def main() -> None:
+        network = Network(lab.settings())
+        await network.start()
+        run("ip", "link", "add", "br9", "type", "bridge")
+        run("ip", "link", "set", "br9", "up")
+        stations = [lab.space(), lab.space()]
+        async with AsyncIPRoute() as host:
+            for number, space in enumerate(stations):
+                peer = {"ifname": "eth0", "net_ns_fd": space.fd}
+                await host.link("add", ifname=f"port{number}", kind="veth", peer=peer)
+                run("ip", "link", "set", f"port{number}", "master", "br9", "up")
+                space.run("ip", "address", "add", f"192.168.9.{number + 1}/24", "dev", "eth0")
+                space.run("ip", "link", "set", "eth0", "up")
+        with listening(stations[1], "192.168.9.2", 80):
+            assert connects(stations[0], "192.168.9.2", 80, timeout_s=5)
+        run("ip", "link", "del", "br9")
+        await network.stop()
+
+    anyio.run(main)
+
+
 def test_a_host_that_did_not_forward_still_does_not(lab: Lab) -> None:
     """Our ip_forward=1 is for jobs: between its other links the host stays as closed as it was."""
 
     async def main() -> None:
-        from pyroute2 import AsyncIPRoute
-
         inner = lab.space()
         async with AsyncIPRoute() as host:
             await host.link("add", ifname="in0", kind="veth", peer={"ifname": "in1", "net_ns_fd": inner.fd})

@@ -239,6 +239,30 @@ def test_of_all_frames_only_honest_ones_arrive(lab: Lab) -> None:
     with_network(lab, body)
 
 
+def test_no_job_draws_the_packets_of_another_by_its_mac(lab: Lab) -> None:
+    """A frame to a link-local group passes no nftables prerouting, but a learning bridge believes its source."""
+
+    async def body(network: Network) -> None:
+        victim, thief = await lab.job(network, owner=1000), await lab.job(network, owner=1001)
+        with victim.space.within():
+            receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with receiver, _raw(thief) as tap, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as host:
+            receiver.bind((victim.address, 9))
+            receiver.settimeout(2)
+            host.sendto(b"before", (victim.address, 9))
+            assert receiver.recv(100) == b"before"
+            lldp = _mac("01:80:c2:00:00:0e") + _mac(victim.attachment.mac) + b"\x88\xcc" + bytes(60)
+            tap.send(lldp)
+            host.sendto(b"after", (victim.address, 9))
+            assert receiver.recv(100) == b"after"
+            tap.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                while b"after" not in tap.recv(2000):
+                    pass
+
+    with_network(lab, body)
+
+
 def _ipv4(source: str, target: str, data: bytes) -> bytes:
     """A packet of protocol 253, which is for experiments (RFC 3692)."""
     length = (20 + len(data)).to_bytes(2, "big")

@@ -16,11 +16,12 @@ def test_the_job_gets_its_address_before_its_link_is_on_and_its_route_last() -> 
 
 def test_what_makes_a_link_is_undone_by_deleting_it() -> None:
     bridge, address, up = bridge_steps(SETTINGS)
-    (veth,) = host_steps(SETTINGS, "10.213.0.5", 9)
+    veth, bind = host_steps(SETTINGS, "10.213.0.5", 9)
     assert undo_of(bridge) == DeleteLink("jobs0")
     assert undo_of(veth) == DeleteLink("jobs0-000005")
     assert undo_of(address) is None
     assert undo_of(up) is None
+    assert undo_of(bind) is None
 
 
 def test_steps_describe_themselves() -> None:
@@ -30,6 +31,7 @@ def test_steps_describe_themselves() -> None:
         "give jobs0 the address 10.213.0.1/16",
         "switch jobs0 on",
         "make jobs0-000005 on jobs0, its peer eth0 (02:6a:0a:d5:00:05) inside the job's namespace",
+        "bind 02:6a:0a:d5:00:05 to jobs0-000005, and nothing else",
         "switch lo on",
         "give eth0 the address 10.213.0.5/16",
         "switch eth0 on",
