@@ -206,7 +206,7 @@ anyio.run(main)
 
 @pytest.mark.parametrize(
     ("point", "calls"),
-    [("_perform", n) for n in range(8)]
+    [("_perform", n) for n in range(10)]
     + [("_run", n) for n in range(3)]
     + [("sysctl", n) for n in range(3)]
     + [("write", n) for n in range(2)]
