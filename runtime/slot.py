@@ -5,8 +5,10 @@ A short-lived child makes them; the launcher, as the host's root, writes the id 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import struct
 
 from runtime import syscalls as sc
 from runtime.channel import Channel
@@ -14,7 +16,9 @@ from runtime.messages import Done, Mapped, StepError, Unshared
 from runtime.perform import StepFailure, failure
 
 NETLINK_ROUTE = 0
+SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1  # netdevice(7)
 _PING = "/proc/sys/net/ipv4/ping_group_range"
+_LOW_PORTS = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 _NO_NESTING = "/proc/sys/user/max_user_namespaces"
 
 
@@ -42,6 +46,8 @@ def _make(channel: Channel, network: bool) -> list[int]:
         fds = [os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)]
         if network:
             _write(_PING, b"0 65535")  # ping without a capability; numbers are gids inside
+            _write(_LOW_PORTS, b"0")  # port 80 without a capability: all ports of this namespace are the job's
+            _raise_loopback()
             fds.append(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
             fds.append(
                 socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_ROUTE).detach()
@@ -49,6 +55,12 @@ def _make(channel: Channel, network: bool) -> list[int]:
         return fds
     except OSError as error:
         raise failure(step, error) from error
+
+
+def _raise_loopback() -> None:
+    """Also for jobs without any other link."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
 
 
 def write_maps(pid: int, uid_map: str, gid_map: str) -> None:

@@ -16,7 +16,6 @@ from types import MappingProxyType
 
 import anyio
 from anyio.abc import TaskGroup
-from runtime.client import Launcher
 
 from config.settings import Settings
 from jobs.errors import HostError, Unsupported
@@ -27,12 +26,13 @@ from netbridge.network import Network, NetworkSettings
 from runtime import hostcaps, seccomp
 from runtime.cgroups import private_mounts
 from runtime.cgroups.tree import CgroupTree
+from runtime.client import Launcher
 from runtime.images.helper import HelperResult
 from runtime.images.store import ImageStore
 from runtime.images.uppers import Uppers
-from scheduler import topology
 from scheduler.node.leases import IdBlocks, SlotPool
 from scheduler.node.link import LauncherLink
+from scheduler.topology import read_topology
 
 log = logging.getLogger("jobs.node")
 
@@ -73,7 +73,12 @@ def probe(settings: Settings) -> tuple[HostCaps, Topology]:
             f"the setting freezer = {settings.freezer!r} cannot be had: this host offers {caps.freezer or 'none'}",
             hint='set freezer = "auto"',
         )
-    return caps, topology.read()
+    return caps, read_topology(_text, os.listdir)
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
 
 
 def find_reaper(settings: Settings) -> str:
@@ -140,46 +145,61 @@ async def open_host(
         return await (await link.get()).idmap_userns(uid_map, gid_map)
 
     tree = CgroupTree(caps, settings.cgroup_root)
-    tree.prepare()
-    network = Network(
-        NetworkSettings(
-            state_dir=settings.state_dir,
-            bridge=settings.bridge,
-            subnet=settings.subnet,
-            nft_table=settings.nft_table,
-            uplink=settings.uplink,
-        )
-    )
-    await network.start()
-    blocks = IdBlocks(settings.id_first, settings.id_blocks)
-    slots = SlotPool(blocks, link.get, network, settings.slots)
-    uppers = Uppers(settings.state_dir, helper, Image().writable_bytes, settings.uppers)
-    images = ImageStore(settings.state_dir, helper, idmap_userns)
-    for stray in await images.start():
-        log.warning("removed what an earlier daemon left: %s", stray)
-    host = Host(
-        node_id=settings.node_id or socket.gethostname(),
-        settings=settings,
-        caps=caps,
-        topology=seen,
-        tree=tree,
-        blocks=blocks,
-        slots=slots,
-        uppers=uppers,
-        images=images,
-        network=network,
-        launcher=link.get,
-        report=report,
-        init=find_reaper(settings),
-        seccomp=seccomp.default_filter(),
-        io_devices=disks_of(settings.state_dir),
-        interfaces=await network.prepare_host_priority(),
-    )
+    network = Network(_network_settings(settings))
     try:
-        yield host
+        tree.prepare()
+        await network.start()
+        blocks = IdBlocks(settings.id_first, settings.id_blocks)
+        host = Host(
+            node_id=settings.node_id or socket.gethostname(),
+            settings=settings,
+            caps=caps,
+            topology=seen,
+            tree=tree,
+            blocks=blocks,
+            slots=SlotPool(blocks, link.get, network, settings.slots),
+            uppers=Uppers(settings.state_dir, helper, Image().writable_bytes, settings.uppers),
+            images=ImageStore(settings.state_dir, helper, idmap_userns),
+            network=network,
+            launcher=link.get,
+            report=report,
+            init=find_reaper(settings),
+            seccomp=seccomp.default_program(),
+            io_devices=disks_of(settings.state_dir),
+            interfaces=await network.prepare_host_priority(),
+        )
+        for stray in await host.images.start():
+            log.warning("removed what an earlier daemon left: %s", stray)
+        try:
+            yield host
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(30):
+                await host.slots.close()
+                await host.uppers.stop()
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(30):
-            await _close(host)
+            await _leave(settings, tree, network)
+
+
+def _network_settings(settings: Settings) -> NetworkSettings:
+    return NetworkSettings(
+        state_dir=settings.state_dir,
+        bridge=settings.bridge,
+        subnet=settings.subnet,
+        nft_table=settings.nft_table,
+        uplink=settings.uplink,
+    )
+
+
+async def _leave(settings: Settings, tree: CgroupTree, network: Network) -> None:
+    """What running jobs use stays for the next daemon; without any, the host is left as it was found."""
+    if tree.names():
+        log.info("stopping; %d executions go on", len(tree.names()))
+        return
+    await network.stop()
+    with suppress(HostError):
+        tree.remove_root()
+    private_mounts.unmount(f"{settings.run_dir}/cgroup")
 
 
 async def fill_pools(host: Host, tasks: TaskGroup) -> None:
@@ -193,16 +213,3 @@ async def fill_pools(host: Host, tasks: TaskGroup) -> None:
 
     tasks.start_soon(uppers, name="writable layers")
     tasks.start_soon(host.slots.run, name="slots")
-
-
-async def _close(host: Host) -> None:
-    """What running jobs use stays for the next daemon; without any, the host is left as it was found."""
-    await host.slots.close()
-    await host.uppers.stop()
-    if host.tree.names():
-        log.info("stopping; %d executions go on", len(host.tree.names()))
-        return
-    await host.network.stop()
-    with suppress(HostError):
-        host.tree.remove_root()
-    private_mounts.unmount(f"{host.settings.run_dir}/cgroup")

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 import anyio
-from runtime.client import Launcher
 
 from netbridge.network import Attachment, Network
+from runtime.client import Launcher
 
 log = logging.getLogger("jobs.node")
 

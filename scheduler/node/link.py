@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 import anyio
-from runtime.client import Launcher
 
 from jobs.errors import LauncherGone
+from runtime.client import Launcher
 
 log = logging.getLogger("jobs.node")
 

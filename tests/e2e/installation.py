@@ -21,6 +21,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
+# The CLI as another user, who may not be able to read the interpreter's folder: everything is imported before.
+AS_USER = """
+import os, pkgutil, sys, importlib, encodings.idna, jobs.cli
+for module in pkgutil.walk_packages(jobs.cli.__path__, "jobs.cli."):
+    importlib.import_module(module.name)
+user = int(sys.argv.pop(1))
+os.setgroups([]); os.setresgid(user, user, user); os.setresuid(user, user, user)
+sys.argv[0] = "jobsctl"
+sys.exit(importlib.import_module("jobs.cli.main").main())
+"""
+
 
 class Installation:
     """`with Installation() as site: site.cli("submit", …)`. Settings are given as JOBS_… variables."""
@@ -66,7 +77,13 @@ class Installation:
 
     def wait_ready(self, deadline_s: float = 30) -> None:
         """Until the daemon answers."""
-        wait_for(lambda: self.cli("list", check=False).returncode == 0, deadline_s, self.logs)
+
+        def answers() -> bool:
+            assert self.daemon is not None
+            assert self.daemon.poll() is None, f"the daemon has ended\n{self.logs()}"
+            return self.cli("list", check=False).returncode == 0
+
+        wait_for(answers, deadline_s, self.logs)
 
     def kill_daemon(self) -> None:
         self._end(self.daemon, signal.SIGKILL)
@@ -128,11 +145,17 @@ class Installation:
         self, *args: str, check: bool = True, input: str | None = None, cwd: str | Path | None = None,
         user: int | None = None, timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+        program = [str(BIN / "jobsctl")] if user is None else [sys.executable, "-c", AS_USER, str(user)]
         done = subprocess.run(
-            [str(BIN / "jobsctl"), *args], capture_output=True, text=True, env=self.environment(), input=input,
-            cwd=cwd or ROOT, user=user, group=user, extra_groups=[] if user is not None else None, timeout=timeout,
+            [*program, *args],
+            capture_output=True,
+            text=True,
+            env=self.environment(),
+            input=input,
+            cwd=cwd or ROOT,
+            timeout=timeout,
             check=False,
-        )  # fmt: skip
+        )
         if check and done.returncode != 0:
             raise AssertionError(
                 f"jobsctl {' '.join(args)} exited {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.logs()}"

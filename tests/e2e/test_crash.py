@@ -26,7 +26,7 @@ def appending(marks: Path) -> str:
     """A job whose program appends one line to a file of the host each time it runs."""
     return (
         "name = \"once\"\nscript = '''#!/bin/sh\necho ran >> /marks/ran\necho said\n'''\n"
-        f"[[mounts]]\nsource = {json.dumps(str(marks))}\ntarget = \"/marks\"\nmode = \"rw\"\n"
+        f'[[mounts]]\nsource = {json.dumps(str(marks))}\ntarget = "/marks"\nmode = "rw"\n'
         '[resources]\ncpus = 0.1\nmemory = "64MiB"\n'
     )
 

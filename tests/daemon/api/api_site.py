@@ -51,6 +51,7 @@ class ApiNode:
     """What the API asks of a node. Everything else of ports.Node belongs to the loop."""
 
     folder: Path
+    exec_socket: str = "/nowhere/exec.sock"
     usages: dict[str, Usage] = field(default_factory=dict)
     running: dict[str, float] = field(default_factory=dict)
     executed: list[tuple[int, tuple[str, ...], bool, Owner]] = field(default_factory=list)
@@ -68,7 +69,7 @@ class ApiNode:
         self, record: Record, argv: Sequence[str], *, tty: bool, env: Sequence[tuple[str, str]], peer: Owner
     ) -> ExecTicket:
         self.executed.append((record.job, tuple(argv), tty, peer))
-        return ExecTicket("/nowhere/exec.sock", "t" * 32)
+        return ExecTicket(self.exec_socket, "t" * 32)
 
     def describe(self) -> dict[str, Any]:
         return {"kernel": "6.18"}
