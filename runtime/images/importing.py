@@ -65,12 +65,21 @@ class Importer:
 
     @asynccontextmanager
     async def _id_block(self) -> AsyncIterator[int]:
-        async with self._turns:
-            base = self._free.pop()
-            try:
-                yield base
-            finally:
-                self._free.append(base)
+        """A cancelled import keeps its block until the restart: its programs may still run."""
+        await self._turns.acquire()
+        base = self._free.pop()
+        try:
+            yield base
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException:
+            self._give_back(base)
+            raise
+        self._give_back(base)
+
+    def _give_back(self, base: int) -> None:
+        self._free.append(base)
+        self._turns.release()
 
     async def _tree(self, folder: str, base: int, descriptors: ExitStack) -> tuple[int, int]:
         """(detached idmapped mount of `folder`, user namespace with the map 0 → base)."""

@@ -49,11 +49,9 @@ class Layers:
         remove_tree(going)
 
     def sweep(self) -> list[str]:
-        """Removes what an interrupted removal left."""
+        """Removes what an interrupted removal left, and names it."""
         stray = [os.path.join(self.folder, name) for name in os.listdir(self.folder) if len(name) != 64]
-        for path in stray:
-            remove_tree(path)
-        return stray
+        return [path for path in stray if remove_tree(path)]
 
 
 def mark_opaque(tree: str, folders: Iterable[str]) -> None:
@@ -70,10 +68,13 @@ def mark_opaque(tree: str, folders: Iterable[str]) -> None:
         os.close(root)
 
 
-def remove_tree(path: str) -> None:
-    """`shutil.rmtree` walks by descriptors and follows no link; one level costs one descriptor (Limits.depth)."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(path)
+def remove_tree(path: str) -> bool:
+    """Whether it is gone. `shutil.rmtree` walks by descriptors and follows no link; a level costs one descriptor.
+
+    An unpacker whose daemon was killed may still be writing there: then the rest stays until the next sweep.
+    """
+    shutil.rmtree(path, ignore_errors=True)
+    return not os.path.lexists(path)
 
 
 def sync_folder(path: str) -> None:

@@ -8,6 +8,7 @@ An image exists when its name file exists; that is written last. Layers that no 
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import tempfile
@@ -32,6 +33,7 @@ from runtime.plan import ImageRoot
 
 ID_BASE = 2_145_288_192  # behind the jobs' blocks (Settings.id_first, id_blocks), below systemd's foreign range
 BLOCKS = 8  # imports at a time
+_log = logging.getLogger(__name__)
 
 
 class ImageStore:
@@ -60,8 +62,7 @@ class ImageStore:
             os.makedirs(folder, mode=0o700, exist_ok=True)
             os.chmod(folder, 0o700)
         stray = [os.path.join(self._folder, name) for name in os.listdir(self._folder) if name.startswith("new-")]
-        for path in stray:
-            await to_thread.run_sync(remove_tree, path)
+        stray = [path for path in stray if await to_thread.run_sync(remove_tree, path)]
         torn = [os.path.join(self._names, name) for name in os.listdir(self._names) if not name.endswith(".json")]
         for path in torn:
             os.unlink(path)
@@ -104,7 +105,8 @@ class ImageStore:
         finally:
             self._importing -= 1
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(remove_tree, working)
+                if not await to_thread.run_sync(remove_tree, working):
+                    _log.warning("%s could not be removed; the next start tries again", working)
                 await self._collect()
 
     async def _commit(self, info: ImageInfo, layers: tuple[imagefile.Unpacked, ...], tree: str) -> None:

@@ -37,7 +37,7 @@ from builders_images import (
 from jobs.errors import HostError
 from jobs.events import Owner
 from runtime.images.errors import BadImage, ImageInUse, NoSuchImage
-from runtime.images.store import ImageStore
+from runtime.images.store import BLOCKS, ImageStore
 
 ROOT = str(Path(__file__).resolve().parents[2])
 BASE = a_tar(a_dir("bin/"), a_file("bin/sh", b"shell", mode=0o755), a_file("etc/old", b"old"))
@@ -345,6 +345,8 @@ def test_a_cancelled_import_leaves_nothing(state: Path, tmp_path: Path) -> None:
             await entered.wait()
             assert any(name.startswith("new-") for name in os.listdir(state / "images"))
             tasks.cancel_scope.cancel()
+        # its programs may still run: nobody else gets their ids
+        assert len(store._importer._free) == BLOCKS - 1
 
     with_store(state, work)
     assert leftovers(state) == []
@@ -388,6 +390,20 @@ def test_killed_in_an_import_the_next_start_cleans_up(state: Path, tmp_path: Pat
 
     anyio.run(restart)
     assert len(layer_folders(state)) == 2
+
+
+def test_a_start_is_not_stopped_by_what_cannot_be_removed(state: Path) -> None:
+    """As a tree in which an unpacker of a killed daemon still writes; here a mount point."""
+    busy = state / "images/new-old/tree"
+    busy.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", busy], check=True)
+    try:
+        assert anyio.run(a_store(state).start) == []
+        assert busy.exists()
+    finally:
+        subprocess.run(["umount", busy], check=True)
+    assert anyio.run(a_store(state).start) == [str(busy.parent)]
+    assert leftovers(state) == []
 
 
 def test_a_torn_name_file_is_no_image_and_a_damaged_one_stops_collecting(state: Path, tmp_path: Path) -> None:

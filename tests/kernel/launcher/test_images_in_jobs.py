@@ -1,4 +1,4 @@
-"""Images and writable layers with the real launcher: imported by its helpers, run as jobs, limited, read as a stranger."""
+"""Images and writable layers with the real launcher: imported by its helpers, run as jobs, limited."""
 
 from __future__ import annotations
 
