@@ -275,9 +275,9 @@ def picture(run_id: str) -> leaks.Picture:
 
 def _sysctls() -> Iterator[Path]:
     moving = ("nf_conntrack_count", "stat", "route/flush", "tcp_fastopen_key", "random")
-    for path in Path("/proc/sys/net").rglob("*"):
-        if not any(word in str(path) for word in moving) and path.is_file():
-            yield path
+    for folder, _, names in os.walk("/proc/sys/net"):  # passes over what vanishes meanwhile
+        paths = (Path(folder, name) for name in names)
+        yield from (path for path in paths if not any(word in str(path) for word in moving))
 
 
 def _text(path: Path) -> str:
@@ -294,6 +294,12 @@ def _link(path: Path) -> str:
         return ""
 
 
+ROWS = {
+    "netns": "named netns", "process": "processes of ours", "descriptor": "descriptors of ours",
+    "sysctl": "sysctls of the network",
+}  # fmt: skip
+
+
 def compare(before: leaks.Picture, run_id: str) -> None:
     title("The host, before and after")
     until_same(before, run_id)
@@ -301,12 +307,12 @@ def compare(before: leaks.Picture, run_id: str) -> None:
     # A kernel module that loads itself brings sysctls of its own: those are new, not changed.
     known = {item.partition("=")[0] for item in before.things["sysctl"]}
     left = [item for item in after.left(before) if not _new_sysctl(item, known)]
-    gone = [item for item in before.left(after) if item.startswith("sysctl ") or not item.startswith("process ")]
-    print(f"   {'':<12} {'before':>7} {'after':>7}")
+    gone = [item for item in before.left(after) if item.startswith(("link ", "mount ", "nft table ", "loop device "))]
+    print(f"   {'':<22} {'before':>7} {'after':>7}")
     for kind, things in before.things.items():
         now = after.things.get(kind, Counter())
         shown = sum(1 for item in now.elements() if kind != "sysctl" or item.partition("=")[0] in known)
-        print(f"   {kind + 's':<12} {things.total():>7} {shown:>7}")
+        print(f"   {ROWS.get(kind, kind + 's'):<22} {things.total():>7} {shown:>7}")
     if left or gone:
         raise Failed(
             "not as it was:\n" + "\n".join([f"  + {item}" for item in left] + [f"  - {item}" for item in gone])
