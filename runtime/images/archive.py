@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from runtime.images.manifest import (
     parse_json,
     parse_manifest,
 )
-from runtime.images.streams import CHUNK, Bytes, Digest, Pipe, Window, decompressed, format_of
+from runtime.images.streams import CHUNK, Bytes, Pipe, Window, decompressed, format_of
 from runtime.images.tarstream import TarReader, clean_path
 
 _HEAD = 2048
@@ -233,8 +234,8 @@ class Archive:
 
     def _blob(self, described: Descriptor) -> bytes:
         """A document whose size and digest are as promised."""
-        window = self._window(described)
-        data = self._json(described.path)
-        if Digest(window).drain() != described.digest:
+        self._window(described)
+        data = self._json(described.path)  # hashed as read: the file could change between two readings
+        if f"sha256:{hashlib.sha256(data).hexdigest()}" != described.digest:
             raise Refused("its digest is not the promised one", member=described.path)
         return data

@@ -133,8 +133,16 @@ class ImageStore:
     # ── use ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def list(self) -> Sequence[ImageInfo]:
-        """Sorted by name."""
-        return [self.info(name) for name in self._known_names()]
+        """Sorted by name. One whose file is damaged is left out and logged; `info` says what is wrong with it."""
+        found = []
+        for name in self._known_names():
+            try:
+                found.append(self.info(name))
+            except HostError as error:
+                _log.warning("%s", error)
+            except NoSuchImage:
+                continue  # removed meanwhile
+        return found
 
     def info(self, name: str) -> ImageInfo:
         """Raises NoSuchImage; HostError when its file is damaged."""

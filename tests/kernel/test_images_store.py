@@ -415,6 +415,7 @@ def test_a_torn_name_file_is_no_image_and_a_damaged_one_stops_collecting(state: 
         assert not (state / "images/names/y.json.new").exists()
         with pytest.raises(HostError, match=r"z\.json"):
             store.resolve("z")
+        assert [info.name for info in await store.list()] == ["x"]
         await store.remove("x")
         assert len(layer_folders(state)) == 1  # z may need it
         await store.remove("z")
