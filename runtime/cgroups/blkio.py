@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.spec import UNLIMITED
-from runtime.cgroups.files import confirm, exists, read, write
+from runtime.cgroups.files import confirm, exchange, exists, read
 from runtime.cgroups.limits import Limits
 from runtime.cgroups.place import Place
 
@@ -36,8 +36,8 @@ def _weight(place: Place, weight: int) -> list[str]:
     for name, value in (("io.weight", weight), ("io.bfq.weight", bfq), ("blkio.bfq.weight", bfq)):
         path = f"{place.job}/{name}"
         if exists(path):
-            write(path, str(value))
-            confirm(path, str(value), read(path).splitlines()[0].split()[-1] == str(value))  # `default 100`, or `100`
+            shown = exchange(path, str(value))
+            confirm(path, str(value), shown, shown.splitlines()[0].split()[-1] == str(value))  # `default 100`, or `100`
             return []
     return ["no I/O scheduler of this host takes a weight: io.weight is ignored"]
 
@@ -46,14 +46,14 @@ def _rates_v1(place: Place, limits: Limits) -> None:
     for name, rate in zip(_V1_RATES, (limits.io_read_bytes_s, limits.io_write_bytes_s), strict=True):
         path = f"{place.run}/{name}"
         wanted = {f"{major}:{minor}": max(rate, 0) for major, minor in limits.io_devices}
-        for device in sorted({*_rates_shown_v1(path), *wanted}):
+        for device in sorted({*_rates_v1_of(read(path)), *wanted}):
             rule = f"{device} {wanted.get(device, 0)}"  # 0 takes a rule away
-            write(path, rule)
-            confirm(path, rule, _rates_shown_v1(path).get(device, 0) == wanted.get(device, 0))
+            shown = exchange(path, rule)
+            confirm(path, rule, shown, _rates_v1_of(shown).get(device, 0) == wanted.get(device, 0))
 
 
-def _rates_shown_v1(path: str) -> dict[str, int]:
-    lines = (line.split() for line in read(path).splitlines())
+def _rates_v1_of(text: str) -> dict[str, int]:
+    lines = (line.split() for line in text.splitlines())
     return {line[0]: int(line[1]) for line in lines if len(line) == 2}
 
 
@@ -61,21 +61,21 @@ def _rates_v2(place: Place, limits: Limits) -> None:
     path = f"{place.run}/io.max"
     rates = (_rate(limits.io_read_bytes_s), _rate(limits.io_write_bytes_s))
     wanted = {f"{major}:{minor}": rates for major, minor in limits.io_devices}
-    for device in sorted({*_rates_shown_v2(path), *wanted}):
+    for device in sorted({*_rates_v2_of(read(path)), *wanted}):
         rates = wanted.get(device, _NO_RATES)
         rule = f"{device} rbps={rates[0]} wbps={rates[1]}"
-        write(path, rule)
-        confirm(path, rule, _rates_shown_v2(path).get(device, _NO_RATES) == rates)
+        shown = exchange(path, rule)
+        confirm(path, rule, shown, _rates_v2_of(shown).get(device, _NO_RATES) == rates)
 
 
 def _rate(bytes_s: int) -> str:
     return "max" if bytes_s < 0 else str(bytes_s)
 
 
-def _rates_shown_v2(path: str) -> dict[str, tuple[str, str]]:
+def _rates_v2_of(text: str) -> dict[str, tuple[str, str]]:
     """`8:0 rbps=1048576 wbps=max riops=max wiops=max` per device."""
     shown = {}
-    for line in read(path).splitlines():
+    for line in text.splitlines():
         device, *pairs = line.split()
         values = dict(pair.split("=", 1) for pair in pairs)
         shown[device] = (values.get("rbps", "max"), values.get("wbps", "max"))

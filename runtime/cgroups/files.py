@@ -41,16 +41,28 @@ def read(path: str) -> str:
     return b"".join(parts).decode().rstrip()
 
 
+def exchange(path: str, text: str) -> str:
+    """Writes, and returns what the file shows afterwards, read on the same descriptor."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+        return os.pread(fd, 1 << 16, 0).decode().rstrip()
+    except OSError as refused:
+        raise OSError(refused.errno, os.strerror(refused.errno or 0), path) from None
+    finally:
+        os.close(fd)
+
+
 def put(path: str, text: str) -> None:
-    """Writes, reads back, and raises NotKept unless the file shows `text`."""
-    write(path, text)
-    confirm(path, text, read(path) == text)
+    """Writes and raises NotKept unless the file then shows `text`."""
+    shown = exchange(path, text)
+    confirm(path, text, shown, shown == text)
 
 
-def confirm(path: str, wrote: str, kept: bool) -> None:
+def confirm(path: str, wrote: str, shown: str, kept: bool) -> None:
     """For files that show something else than was written: raises NotKept unless `kept`."""
     if not kept:
-        raise NotKept(path, wrote, read(path))
+        raise NotKept(path, wrote, shown)
 
 
 def number(path: str, default: int = 0) -> int:

@@ -187,12 +187,11 @@ class JobGroup:
         return self._unified or self.places.get("freezer") or next(iter(self.places.values()))
 
 
-def make_groups(place: Place, controllers: tuple[str, ...]) -> None:
-    """The three directories; those that exist stay. v2: controllers are passed on to the children."""
+def make_groups(place: Place) -> None:
+    """The three directories, parents first; those that exist stay."""
     for group in place.all:
-        os.makedirs(group, mode=0o755, exist_ok=True)
-        if place.version == 1 and "cpuset" in controllers:
-            cpuset.inherit(group)
+        with suppress(FileExistsError):
+            os.mkdir(group)
 
 
 async def _remove_directory(group: str) -> None:

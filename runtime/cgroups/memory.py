@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from runtime.cgroups.files import confirm, exists, number, put, read, table, write
+from runtime.cgroups.files import confirm, exchange, exists, number, put, read, table, write
 from runtime.cgroups.limits import Limits
 from runtime.cgroups.place import Place
 
@@ -50,12 +50,11 @@ def _apply_v2(place: Place, limits: Limits) -> tuple[str, ...]:
 def _put_bytes(path: str, value: int, endless: str) -> None:
     """The kernel counts whole pages and rounds down."""
     text = endless if value < 0 else str(value)
-    write(path, text)
-    shown = read(path)
+    shown = exchange(path, text)
     if value < 0:
-        confirm(path, text, shown == "max" or int(shown) >= _ENDLESS_V1)
+        confirm(path, text, shown, shown == "max" or int(shown) >= _ENDLESS_V1)
     else:
-        confirm(path, text, shown == str(value // _PAGE * _PAGE))
+        confirm(path, text, shown, shown == str(value // _PAGE * _PAGE))
 
 
 def hierarchical(place_root: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from runtime.cgroups.files import confirm, table, write
+from runtime.cgroups.files import confirm, exchange
 from runtime.cgroups.limits import Limits
 from runtime.cgroups.place import Place
 
@@ -14,12 +14,13 @@ def apply(place: Place, limits: Limits) -> tuple[str, ...]:
     path = f"{place.run}/net_prio.ifpriomap"
     gone = []
     for interface, priority in limits.interface_priorities:
+        pair = f"{interface} {priority}"
         try:
-            write(path, f"{interface} {priority}")
+            shown = exchange(path, pair)
         except OSError as refused:
             if refused.errno != errno.ENODEV:
                 raise
             gone.append(interface)
             continue
-        confirm(path, f"{interface} {priority}", table(path).get(interface) == priority)
+        confirm(path, pair, shown, pair in shown.splitlines())
     return tuple(f"interface {name} is gone: it has no priority" for name in gone)

@@ -117,7 +117,7 @@ class CgroupTree:
     def _make(self, place: Place, path: str) -> None:
         controllers = self._controllers(path)
         try:
-            make_groups(place, controllers)
+            make_groups(place)
             if place.version == 2:
                 pass_on(place.job, controllers)
         except OSError as refused:

@@ -55,7 +55,7 @@ def a_machine(
         "/sys/devices/system/cpu/online": f"{online}\n",
         "/sys/devices/system/node/online": f"{listed}\n",
         "/proc/meminfo": f"MemTotal: {(total_gib or sum(size for _, size in nodes.values())) << 20} kB\n",
-        "/proc/self/status": f"Name:\tjobsd\nCpus_allowed_list:\t{allowed or online}\nMems_allowed_list:\t{mems or listed}\n",
+        "/proc/self/status": f"Cpus_allowed_list:\t{allowed or online}\nMems_allowed_list:\t{mems or listed}\n",
     }
     for number, (cpus, size) in nodes.items():
         folder = f"/sys/devices/system/node/node{number}"
