@@ -84,6 +84,8 @@ class Decision:
 
     def verdict(self, record: Record) -> Verdict | None:
         """Of a job that waits for resources; None for any other, and for one that came after this round."""
+        if record.state not in (State.QUEUED, State.FROZEN):
+            return None
         if record.job in self._going:
             return self._going[record.job]
         if record.job in self._thaws:

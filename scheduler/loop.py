@@ -43,7 +43,7 @@ RETRY_S = 1.0  # after a round whose commits were refused, for example on a full
 
 
 class Loop:
-    """`await run()` until cancelled. `decision` is the last round's."""
+    """`await run()` until cancelled. `decision` is the last round's; `phase`: "round", "rest" or "gap"."""
 
     def __init__(self, world: World, writer: Writer, node: Node, clock: Clock) -> None:
         self._world, self._writer, self._node, self._clock = world, writer, node, clock
@@ -51,6 +51,7 @@ class Loop:
         self._told: dict[int, dict[str, object]] = {}  # job → verb → what it was told about
         self.decision = Decision()
         self.rounds = 0
+        self.phase = "rest"
 
     def wake(self) -> None:
         """Something changed. Cheap; any number of calls before the next round are one."""
@@ -65,6 +66,7 @@ class Loop:
         while True:
             self._wake = anyio.Event()
             began = self._clock.monotonic()
+            self.phase = "round"
             refused = not await self.round()
             await self._wait(began, retry=refused)
 
@@ -88,6 +90,7 @@ class Loop:
 
     async def _wait(self, began: float, *, retry: bool) -> None:
         """Until something changed, a time limit is reached, or a refused commit is worth another try."""
+        self.phase = "rest"
         limit_s = next_deadline(self._world, self._running_s())
         until = began + RETRY_S if retry else None if limit_s is None else self._clock.monotonic() + limit_s
         if retry:
@@ -97,6 +100,7 @@ class Loop:
                 tasks.start_soon(self._wake_at, until)
             await self._wake.wait()
             tasks.cancel_scope.cancel()
+        self.phase = "gap"
         await self._clock.sleep_until(began + GAP_S)
 
     async def _wake_at(self, deadline: float) -> None:

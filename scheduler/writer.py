@@ -151,9 +151,9 @@ class Writer:
 
     async def run(self) -> None:
         """Raises Conflict or Unknown; whoever waits or comes later gets the same error."""
-        self._last_job = await self._store.last_job()
         stopped: JobsError = Unavailable("the daemon is stopping", hint="try again when it is back")
         try:
+            self._last_job = await self._store.last_job()
             while True:
                 await anyio.lowlevel.checkpoint()  # a queue that never empties must not outrun a cancellation
                 while not self._queue:

@@ -15,9 +15,7 @@ from scheduler.decide import PATIENCE_S, Place
 from tests.builders import GIB, MIB, a_host, a_job
 from tests.fakes.simulation import Simulation
 
-HOSTS = st.builds(
-    a_host, nodes=st.integers(1, 2), cpus_per_node=st.integers(2, 4), memory_per_node=st.just(2 * GIB)
-)
+HOSTS = st.builds(a_host, nodes=st.integers(1, 2), cpus_per_node=st.integers(2, 4), memory_per_node=st.just(2 * GIB))
 BIG = st.builds(
     a_job,
     cpus=st.sampled_from([1, 2, 4, 1.5]),
