@@ -20,11 +20,12 @@ T = TypeVar("T")
 
 
 class Refused(errors.JobsError):
-    """The daemon's answer to a request that it did not carry out; `code` is one of the tree's in jobs.errors."""
+    """The daemon's answer to a request that it did not carry out. A `code` that jobs.errors does not have (an upper
+    layer's, a later version's) is blamed as its HTTP status says."""
 
-    def __init__(self, code: str, message: str, hint: str) -> None:
+    def __init__(self, status: int, code: str, message: str, hint: str) -> None:
         super().__init__(message, hint=hint)
-        kind = _by_code(errors.JobsError, code) or errors.JobsError
+        kind = _by_code(errors.JobsError, code) or (errors.UserError if 400 <= status < 500 else errors.HostError)
         self.code, self.exit_code = code, kind.exit_code
 
 
@@ -199,7 +200,7 @@ def _error(status: int, data: bytes) -> errors.JobsError:
         problems = tuple(errors.Problem(**problem) for problem in failure["problems"])
         if failure["code"] == errors.SpecError.code:
             return errors.SpecError(problems)
-        return Refused(failure["code"], failure["message"], failure["hint"])
+        return Refused(status, failure["code"], failure["message"], failure["hint"])
     except (ValueError, KeyError, TypeError):
         return errors.JobsError(f"the daemon answered {status} and nothing that can be understood",
                                 hint="are jobs and jobsd of the same version?")  # fmt: skip

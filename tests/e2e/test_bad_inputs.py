@@ -12,6 +12,8 @@ import pytest
 from installation import ROOT, Installation
 
 SPECS = (ROOT / "tests" / "data" / "bad_specs.txt").read_text().split("=== ")[1:]
+# About a submitter whom nobody knows (the daemon knows its peers), and about one who stands in /home/u.
+NOT_HERE = ("mount-home-unknown", "mount-over-submit-dir")
 GOOD = 'name = "a"\ncommand = ["true"]\n'
 
 
@@ -37,6 +39,8 @@ def test_specs(site: Installation, tmp_path: Path) -> None:
     before = head(site)
     for block in SPECS:
         name, _, rest = block.partition("\n")
+        if name in NOT_HERE:
+            continue
         text, error = rest.split("---\n")
         (tmp_path / "t.toml").write_text(text)
         done = site.cli("submit", "t.toml", check=False, cwd=tmp_path)
@@ -107,21 +111,21 @@ def submission(**changes: object) -> bytes:
 
 DEEP = b"[" * 100_000
 REQUESTS: list[tuple[str, str, bytes, int]] = [
-    ("POST", "/v1/jobs", b"", 422),
-    ("POST", "/v1/jobs", b"{", 422),
-    ("POST", "/v1/jobs", b"\xff\xfe", 422),
-    ("POST", "/v1/jobs", DEEP, 422),
-    ("POST", "/v1/jobs", b"[]", 422),
-    ("POST", "/v1/jobs", b'{"specs": []}', 422),
-    ("POST", "/v1/jobs", b'{"specs": [], "request_id": "r"}', 422),
+    ("POST", "/v1/jobs", b"", 400),
+    ("POST", "/v1/jobs", b"{", 400),
+    ("POST", "/v1/jobs", b"\xff\xfe", 400),
+    ("POST", "/v1/jobs", DEEP, 400),
+    ("POST", "/v1/jobs", b"[]", 400),
+    ("POST", "/v1/jobs", b'{"specs": []}', 400),
+    ("POST", "/v1/jobs", b'{"specs": [], "request_id": "r"}', 400),
     ("POST", "/v1/jobs", submission(toml="name = 1"), 422),
-    ("POST", "/v1/jobs", submission(toml="\0"), 422),
-    ("POST", "/v1/jobs", submission(folder="../etc"), 422),
-    ("POST", "/v1/jobs", submission(folder="/tmp/../etc"), 422),
-    ("POST", "/v1/jobs", submission(file="a\nb"), 422),
-    ("POST", "/v1/jobs", submission(surprise=1), 422),
-    ("POST", "/v1/jobs", submission(sets=["x"] * 1000), 422),
-    ("POST", "/v1/jobs", submission(toml="#" * (1 << 20 | 1)), 422),
+    ("POST", "/v1/jobs", submission(toml="\0"), 400),
+    ("POST", "/v1/jobs", submission(folder="../etc"), 400),
+    ("POST", "/v1/jobs", submission(folder="/tmp/../etc"), 400),
+    ("POST", "/v1/jobs", submission(file="a\nb"), 400),
+    ("POST", "/v1/jobs", submission(surprise=1), 400),
+    ("POST", "/v1/jobs", submission(sets=["x"] * 1000), 400),
+    ("POST", "/v1/jobs", submission(toml="#" * (1 << 20 | 1)), 400),
     ("POST", "/v1/jobs", b"x" * ((16 << 20) + 1), 413),
     ("GET", "/v1/jobs/999999", b"", 404),
     ("GET", "/v1/jobs/abc", b"", 404),
@@ -130,9 +134,9 @@ REQUESTS: list[tuple[str, str, bytes, int]] = [
     ("GET", "/v1/jobs/999999999999999999999999", b"", 404),
     ("GET", "/v1/nothing", b"", 404),
     ("DELETE", "/v1/jobs/1", b"", 405),
-    ("POST", "/v1/jobs/999999/cancel", b'{"signal": "NOPE"}', 422),
-    ("POST", "/v1/jobs/999999/priority", b"{}", 422),
-    ("GET", "/v1/jobs/999999/logs/stdin", b"", 422),
+    ("POST", "/v1/jobs/999999/cancel", b'{"signal": "NOPE"}', 400),
+    ("POST", "/v1/jobs/999999/priority", b"{}", 400),
+    ("GET", "/v1/jobs/999999/logs/stdin", b"", 400),
 ]
 
 
