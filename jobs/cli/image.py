@@ -38,6 +38,8 @@ def import_(
         json_data(found)
     else:
         say(f'imported image {name}; use it in a spec with: [image] source = "{name}"')
+        for note in found["notes"]:
+            say(f"note: {note}")
 
 
 @app.command("list")
@@ -62,7 +64,7 @@ def list_(as_json: AsJson = False) -> None:
 def remove(
     names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Images.", show_default=False)],
 ) -> None:
-    """Remove images; running jobs keep theirs until they end."""
+    """Remove images; refused while a running job uses one."""
     from jobs.cli.connect import daemon
     from jobs.cli.terminal import say
 
