@@ -314,9 +314,8 @@ def compare(before: leaks.Picture, run_id: str) -> None:
         shown = sum(1 for item in now.elements() if kind != "sysctl" or item.partition("=")[0] in known)
         print(f"   {ROWS.get(kind, kind + 's'):<22} {things.total():>7} {shown:>7}")
     if left or gone:
-        raise Failed(
-            "not as it was:\n" + "\n".join([f"  + {item}" for item in left] + [f"  - {item}" for item in gone])
-        )
+        changes = "\n".join([f"  + {item}" for item in left] + [f"  - {item}" for item in gone])
+        raise Failed(f"not as it was (or something else makes links and containers here just now):\n{changes}")
     say("nothing is left: no mount, link, namespace, cgroup, nft table, loop device, process; no sysctl differs")
 
 
