@@ -15,8 +15,9 @@ from scheduler.capacity import Capacity, Ledger
 
 def never(spec: JobSpec, capacity: Capacity, caps: HostCaps) -> tuple[str, ...]:
     """One reason per thing this host can't give, each beginning with the spec's key; empty: it could run."""
-    return (*_placement(spec, capacity), *_hugepages(spec.resources, caps), *_controllers(spec.resources, caps),
-            *_namespaces(spec, caps), *_ports(spec))  # fmt: skip
+    pages = _hugepages(spec.resources, caps)
+    return (*(pages or _placement(spec, capacity)), *_controllers(spec.resources, caps), *_namespaces(spec, caps),
+            *_ports(spec))  # fmt: skip
 
 
 def _placement(spec: JobSpec, capacity: Capacity) -> list[str]:
