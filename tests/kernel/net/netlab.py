@@ -7,11 +7,13 @@ The test's thread itself lives in the host's namespace, so everything the produc
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,6 +170,28 @@ async def _uplink(world_fd: int) -> None:
         await host.link("add", ifname="up0", kind="veth", peer={"ifname": "up1", "net_ns_fd": world_fd})
 
 
+def wait_until(true: Callable[[], bool], deadline_s: float = 10) -> None:
+    """The kernel works on carriers, ageing and dying namespaces in workers of its own."""
+    end = time.monotonic() + deadline_s
+    while not true():
+        assert time.monotonic() < end, "the kernel does not get there"
+        time.sleep(0.005)
+
+
+@asynccontextmanager
+async def a_trunk(station: Namespace) -> AsyncIterator[str]:
+    """A port of the bridge with a station behind it (its `lan0`), as an administrator would add one."""
+    async with AsyncIPRoute() as host:
+        await host.link("add", ifname="trunk0", kind="veth", peer={"ifname": "lan0", "net_ns_fd": station.fd})
+    run("ip", "link", "set", "trunk0", "master", "jobs0", "up")
+    station.run("ip", "address", "add", "10.213.200.1/16", "dev", "lan0")
+    station.run("ip", "link", "set", "lan0", "up")
+    port = ("bridge", "-j", "link", "show", "dev", "trunk0")
+    wait_until(lambda: json.loads(run(*port))[0]["state"] == "forwarding")
+    yield "trunk0"
+    run("ip", "link", "del", "trunk0")
+
+
 @contextmanager
 def a_host(state_dir: str) -> Iterator[Lab]:
     """Puts the calling thread into a host of its own for a while."""
@@ -184,6 +208,7 @@ def a_host(state_dir: str) -> Iterator[Lab]:
         world.run("ip", "address", "add", f"{WORLD}/24", "dev", "up1")
         world.run("ip", "link", "set", "up1", "up")
         run("ip", "route", "add", "default", "via", WORLD)
+        wait_until(lambda: json.loads(run("ip", "-j", "link", "show", "up0"))[0]["operstate"] == "UP")
         yield made
     finally:
         for space in (world, *made.spaces):

@@ -7,14 +7,13 @@ import re
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
 import pytest
-from netlab import HOST, WORLD, Lab, Namespace, run
-from pyroute2 import AsyncIPRoute
+from netlab import HOST, WORLD, Lab, Namespace, a_trunk, run
 
 from jobs.priority_class import PriorityClass
 from jobs.spec import Publish
@@ -135,7 +134,8 @@ def test_a_bridged_uplink(lab: Lab, br_netfilter: str) -> None:
         run("sysctl", "-qw", f"net.bridge.bridge-nf-call-iptables={br_netfilter}")
         network = Network(lab.settings(trunk_ports=("trunk0",)))
         await network.start()
-        async with _trunk(lab):
+        async with a_trunk(lab.world) as trunk:
+            htb(trunk)
             job = await lab.job(network, priority_class=PriorityClass.REALTIME)
             sent("trunk0", job.space, "10.213.200.1")  # resolves the neighbours
             grown = sent("trunk0", job.space, "10.213.200.1")
@@ -146,19 +146,6 @@ def test_a_bridged_uplink(lab: Lab, br_netfilter: str) -> None:
         await network.stop()
 
     anyio.run(main)
-
-
-@asynccontextmanager
-async def _trunk(lab: Lab) -> AsyncIterator[None]:
-    """A port of the bridge with a station behind it, as an administrator would add one."""
-    async with AsyncIPRoute() as host:
-        await host.link("add", ifname="trunk0", kind="veth", peer={"ifname": "lan0", "net_ns_fd": lab.world.fd})
-    run("ip", "link", "set", "trunk0", "master", "jobs0", "up")
-    htb("trunk0")
-    lab.world.run("ip", "address", "add", "10.213.200.1/16", "dev", "lan0")
-    lab.world.run("ip", "link", "set", "lan0", "up")
-    yield
-    run("ip", "link", "del", "trunk0")
 
 
 @pytest.mark.needs("cgroup1.net_cls")

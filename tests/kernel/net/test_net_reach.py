@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from netlab import HOST, WORLD, Job, Lab, connects, listening, run
+from netlab import HOST, WORLD, Job, Lab, Namespace, a_trunk, connects, listening, run
 
+from netbridge import hosts
 from netbridge.network import Network
 
 
@@ -49,11 +51,61 @@ def test_uid_0_owns_nothing_by_default(lab: Lab) -> None:
     """A port without an owner must not count as root's: a missing mark is not uid 0."""
 
     async def body(network: Network) -> None:
-        roots, unattached = await lab.job(network, owner=0), await lab.slot(network)
+        roots, ownerless = await lab.job(network, owner=0), await lab.job(network, owner=0)
         with roots.listen(80):
-            assert not connects(unattached.space, roots.address, 80, timeout_s=0.3)
+            assert connects(ownerless.space, roots.address, 80)
+            run("nft", "delete", "element", "bridge", "jobs", "owner", f"{{ {ownerless.attachment.link} }}")
+            assert not connects(ownerless.space, roots.address, 80, timeout_s=0.3)
 
     with_network(lab, body)
+
+
+def test_an_unattached_slot_says_nothing(lab: Lab) -> None:
+    async def body(network: Network) -> None:
+        job, slot = await lab.job(network), await lab.slot(network)
+        with job.listen(80), listening(lab.world, WORLD, 80):
+            assert not connects(slot.space, job.address, 80, timeout_s=0.3)
+            assert not connects(slot.space, WORLD, 80, timeout_s=0.3)
+            assert not _pings(slot.space, "10.213.0.1", timeout_s=0.3)
+            await lab.attach(network, slot.attachment)
+            assert connects(slot.space, job.address, 80)
+
+    with_network(lab, body)
+
+
+def test_no_foreign_address_leaves_unhidden(lab: Lab) -> None:
+    """A station of a bridged network may not send out what would not be translated."""
+
+    async def body(network: Network) -> None:
+        station = lab.space()
+        async with a_trunk(station):
+            station.run("ip", "address", "add", "192.168.77.1/32", "dev", "lan0")
+            with lab.world.within():
+                receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            with receiver:
+                receiver.bind((WORLD, 9))
+                receiver.settimeout(2)
+                for source in ("192.168.77.1", "10.213.200.1"):
+                    station.run("ip", "route", "replace", "default", "via", "10.213.0.1", "src", source)
+                    with station.within(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                        sender.sendto(source.encode(), (WORLD, 9))
+                assert receiver.recv(100) == b"10.213.200.1"
+
+    with_network(lab, body, trunk_ports=("trunk0",))
+
+
+def test_the_hosts_loopback_is_closed_to_the_trunk(lab: Lab) -> None:
+    """Stations of a bridged network meet no anti-spoofing; route_localnet must not let them in, not even a ping."""
+
+    async def body(network: Network) -> None:
+        async with a_trunk(lab.world):
+            lab.world.run("ip", "address", "del", "127.0.0.1/8", "dev", "lo")
+            lab.world.run("ip", "route", "add", "127.0.0.1/32", "via", "10.213.0.1")
+            lab.world.run("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
+            assert _pings(lab.world, "10.213.0.1")
+            assert not _pings(lab.world, "127.0.0.1", timeout_s=0.3)
+
+    with_network(lab, body, trunk_ports=("trunk0",))
 
 
 @pytest.mark.usefixtures("br_netfilter")
@@ -120,7 +172,22 @@ def test_services_of_the_host_are_closed_to_jobs(lab: Lab) -> None:
             with listening(None, address, 8000):
                 assert connects(None, address, 8000)
                 assert not connects(job.space, address, 8000, timeout_s=0.3)
-        assert _pings(job, "10.213.0.1")
+        assert _pings(job.space, "10.213.0.1")
+
+    with_network(lab, body)
+
+
+def test_a_name_server_on_the_host_itself_is_open(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolv = tmp_path / "resolv.conf"
+    resolv.write_text(f"nameserver {HOST}\n")
+    monkeypatch.setattr(hosts, "RESOLV_CONFS", (str(resolv),))
+
+    async def body(network: Network) -> None:
+        job = await lab.job(network)
+        with listening(None, HOST, 53), listening(None, HOST, 54), listening(None, "10.213.0.1", 53):
+            assert connects(job.space, HOST, 53)
+            assert not connects(job.space, HOST, 54, timeout_s=0.3)
+            assert not connects(job.space, "10.213.0.1", 53, timeout_s=0.3)
 
     with_network(lab, body)
 
@@ -143,12 +210,17 @@ def test_the_hosts_loopback_is_closed_to_jobs(lab: Lab) -> None:
 def test_host_users_reach_their_own_jobs_only(lab: Lab) -> None:
     async def body(network: Network) -> None:
         job = await lab.job(network, owner=1000)
-        probe = f"import socket; socket.create_connection(('{job.address}', 80), 1)"
-        as_uid = ["setpriv", "--clear-groups", "--regid=65534"]
-        with job.listen(80):
-            run(*as_uid, "--reuid=1000", "/usr/bin/python3", "-c", probe)
+        probe = "import socket, sys; socket.create_connection((sys.argv[1], 80), 1)"
+
+        def connect(uid: int, address: str) -> None:
+            switch = ["setpriv", "--clear-groups", "--regid=65534", f"--reuid={uid}"]
+            run(*switch, "/usr/bin/python3", "-c", probe, address)
+
+        with job.listen(80), listening(lab.world, WORLD, 80):
+            connect(1000, job.address)
+            connect(1001, WORLD)
             with pytest.raises(AssertionError, match=r"No route to host|unreachable|Permission"):
-                run(*as_uid, "--reuid=1001", "/usr/bin/python3", "-c", probe)
+                connect(1001, job.address)
 
     with_network(lab, body)
 
@@ -297,11 +369,15 @@ def _checksum(data: bytes) -> bytes:
     return (~total & 0xFFFF).to_bytes(2, "big")
 
 
-def _pings(job: Job, address: str) -> bool:
+def _pings(space: Namespace, address: str, *, timeout_s: float = 2.0) -> bool:
+    """Whether an echo request from there is answered."""
     request = b"\x08\x00\x00\x00\x00\x01\x00\x01"
-    with job.space.within():
+    with space.within():
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     with raw:
-        raw.settimeout(2)
+        raw.settimeout(timeout_s)
         raw.sendto(request[:2] + _checksum(request) + request[4:], (address, 0))
-        return raw.recv(100)[20] == 0  # echo reply
+        try:
+            return raw.recv(100)[20] == 0  # echo reply
+        except TimeoutError:
+            return False
