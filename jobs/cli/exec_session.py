@@ -42,33 +42,82 @@ def session(ticket: Ticket) -> int:
             raise HostError(f"the program could not be started: {_reason(name, values)}")
         if values[0]:
             with _raw_terminal(), _window_size(fds[0]):
-                return _pump(channel, {fds[0]: STDOUT}, fds[0])
-        return _pump(channel, {fds[1]: STDOUT, fds[2]: STDERR}, fds[0])
+                return _Pump(channel, {fds[0]: STDOUT}, fds[0]).run()
+        return _Pump(channel, {fds[1]: STDOUT, fds[2]: STDERR}, fds[0]).run()
 
 
-def _pump(channel: socket.socket, outputs: dict[int, int], stdin: int) -> int:
-    """`outputs`: descriptor to read → ours to write. Ends when the status came and every output is at its end."""
-    poll = select.poll()
-    for fd in (channel.fileno(), STDIN, *outputs):
-        poll.register(fd, select.POLLIN)
-    status: int | None = None
-    while status is None or outputs:
-        for fd, _ in poll.poll():
-            if fd == channel.fileno():
-                name, values, _ = _receive(channel)
-                if name != "Exited":
-                    raise HostError(f"the program was lost: {_reason(name, values)}")
-                status = int(values[0])
-                poll.unregister(fd)
-            elif fd == STDIN:
-                if not _copy(STDIN, stdin):
-                    poll.unregister(STDIN)
-                    if stdin not in outputs:  # a terminal stays open for its output
-                        os.close(stdin)
-            elif not _copy(fd, outputs[fd]):
-                poll.unregister(fd)
-                del outputs[fd]
-    return status
+class _Pump:
+    """Moves bytes until the status came and every output is at its end.
+
+    `outputs`: descriptor to read → ours to write; `stdin`: where the program reads, for a terminal one of `outputs`.
+    Input waits in `pending` until the program takes it: a program that waits for us to read must not wait for ever.
+    """
+
+    def __init__(self, channel: socket.socket, outputs: dict[int, int], stdin: int) -> None:
+        self.channel, self.outputs, self.stdin = channel, outputs, stdin
+        self.pending = b""
+        self.status: int | None = None
+        os.set_blocking(stdin, False)
+        self.poll = select.poll()
+        for fd in (channel.fileno(), STDIN, *outputs):
+            self.poll.register(fd, select.POLLIN)
+
+    def run(self) -> int:
+        while self.status is None or self.outputs:
+            for fd, ready in self.poll.poll():
+                if fd == self.channel.fileno():
+                    self.status = _status(self.channel)
+                    self.poll.unregister(fd)
+                elif fd == STDIN:
+                    self._take_input()
+                if fd == self.stdin and self.pending:
+                    self._give_input()
+                if fd in self.outputs and ready & ~select.POLLOUT and not _copy(fd, self.outputs[fd]):
+                    self.poll.unregister(fd)
+                    del self.outputs[fd]
+        return self.status
+
+    def _take_input(self) -> None:
+        self.poll.unregister(STDIN)
+        self.pending = _read(STDIN)
+        if self.pending:
+            self.poll.register(self.stdin, select.POLLOUT | (select.POLLIN if self.stdin in self.outputs else 0))
+        elif self.stdin not in self.outputs:  # a terminal stays open for its output
+            os.close(self.stdin)
+
+    def _give_input(self) -> None:
+        self.pending = _write_some(self.stdin, self.pending)
+        if self.pending:
+            return
+        if self.stdin in self.outputs:
+            self.poll.register(self.stdin, select.POLLIN)
+        else:
+            self.poll.unregister(self.stdin)
+        self.poll.register(STDIN, select.POLLIN)
+
+
+def _status(channel: socket.socket) -> int:
+    name, values, _ = _receive(channel)
+    if name != "Exited":
+        raise HostError(f"the program was lost: {_reason(name, values)}")
+    return int(values[0])
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, COPY_BYTES)
+    except OSError:
+        return b""
+
+
+def _write_some(fd: int, data: bytes) -> bytes:
+    """What is left of it. A program that reads no more gets no more."""
+    try:
+        return data[os.write(fd, data) :]
+    except BlockingIOError:
+        return data
+    except OSError:
+        return b""
 
 
 def _copy(source: int, target: int) -> bool:
@@ -78,6 +127,8 @@ def _copy(source: int, target: int) -> bool:
         view = memoryview(data)
         while view:
             view = view[os.write(target, view) :]
+    except BlockingIOError:
+        return True
     except OSError:
         return False
     return bool(data)
@@ -90,7 +141,7 @@ def _raw_terminal() -> Iterator[None]:
         yield
         return
     before = termios.tcgetattr(STDIN)
-    tty.setraw(STDIN)
+    tty.setraw(STDIN, termios.TCSADRAIN)  # what was typed ahead is kept
     try:
         yield
     finally:

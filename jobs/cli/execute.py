@@ -32,5 +32,6 @@ def command(
 
     wants_tty = sys.stdin.isatty() and sys.stdout.isatty() if tty is None else tty
     env = (("TERM", os.environ.get("TERM", "dumb")),) if wants_tty else ()
-    ticket = daemon().exec(job, protocol.Exec(tuple(argv or ["/bin/sh"]), wants_tty, env))
+    words = argv[1:] if argv and argv[0] == "--" else argv
+    ticket = daemon().exec(job, protocol.Exec(tuple(words or ["/bin/sh"]), wants_tty, env))
     return session(ticket)
