@@ -122,6 +122,7 @@ def test_on_a_terminal_it_has_one_too_with_our_size_and_keys(site: ApiSite, end:
     terminal.type("copied\r")
     terminal.until(r"copied\r\ncopied\r\n")  # by the terminal and by cat, which runs now
     terminal.type("\x03")  # reaches the program, not us
+    terminal.until(r"\^C[^#]*# $")  # a prompt again; what is typed before it is flushed by the terminal
     terminal.type("echo inter''rupted; exit 5\r")
     terminal.until(r"interrupted")
     assert terminal.status() == 5
