@@ -93,7 +93,7 @@ def remark(job: Job) -> str:
     return printable(job.waits_for[0]) if job.waits_for else printable(job.reason)
 
 
-def outcome(job: Job, look: Look) -> str:
+def outcome(job: Job, look: Look, *, hint: bool = True) -> str:
     """Last line of a followed job: what became of it, what it used, and where to look next."""
     used = f"ran {render_duration(job.ran_s)}, cpu {render_duration(job.usage.get('cpu_s', 0.0))}"
     if peak := job.usage.get("memory_peak_bytes"):
@@ -103,7 +103,7 @@ def outcome(job: Job, look: Look) -> str:
         return text
     if not job.attempt:
         return f"job {job.job} ({printable(job.name)}) {look.paint(job.state, phase(job))}: {remark(job)}"
-    return f"{text}; {remark(job)}\n  see more with: {look.program} show {job.job}"
+    return f"{text}; {remark(job)}" + (f"\n  see more with: {look.program} show {job.job}" if hint else "")
 
 
 def progress(job: Job, look: Look) -> str:

@@ -18,14 +18,14 @@ STEP_S = 0.2
 Interrupt = Callable[[Client, Sequence[int], int], bool]  # how often it was interrupted → go on following?
 
 
-def follow(client: Client, jobs: Sequence[int], on_interrupt: Interrupt) -> int:
-    """The exit status: the job's own; of several the first that is not 0."""
+def follow(client: Client, jobs: Sequence[int], on_interrupt: Interrupt, *, lasting: bool = True) -> int:
+    """The exit status: the job's own; of several the first that is not 0. `lasting`: the daemon can be asked later."""
     live = Live()
     ended = _Interrupts(client, jobs, on_interrupt, live).run(_one if len(jobs) == 1 else _many)
     if ended is None:
         return 130
     for job in ended:
-        say(render.outcome(job, look(sys.stderr)))
+        say(render.outcome(job, look(sys.stderr), hint=lasting))
     return next((status for job in ended if (status := protocol.exit_code(job))), 0)
 
 

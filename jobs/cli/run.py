@@ -36,11 +36,12 @@ def command(
         embedded(spec, sets or [])
     accepted = client.submit(read_specs([spec], sets or []))
     say(f"submitted job {accepted.jobs[0]}")
-    return follow(client, accepted.jobs, cancel)
+    return follow(client, accepted.jobs, cancel, lasting="JOBS_EMBEDDED" not in os.environ)
 
 
 def embedded(spec: str, sets: list[str]) -> None:
     """Becomes `jobsd run-embedded`, which starts a daemon and runs this command again with its socket."""
     from jobs.cli.daemon_program import become_jobsd
 
+    os.environ["JOBS_EMBEDDED"] = "1"  # that daemon can't be asked afterwards
     become_jobsd("run-embedded", *(word for value in sets for word in ("--set", value)), "--", spec)
