@@ -1,14 +1,13 @@
-"""The host's part of the network: bridge, tables, kernel settings. Made, or taken over from a crashed daemon."""
+"""The host's end of the network: the bridge and its ports. Made, or taken over from a crashed daemon."""
 
 from __future__ import annotations
 
 import errno
 
 from jobs.errors import StepFailed
-from netbridge import policy, sysctl
-from netbridge.names import NetworkSettings, address_of, is_link_name, mac_of
+from netbridge import sysctl
+from netbridge.names import NetworkSettings, address_of, mac_of
 from netbridge.netlink import Link, Netlink
-from netbridge.nft import Nft
 from netbridge.wiring import bridge_steps
 
 
@@ -25,24 +24,8 @@ async def raise_bridge(settings: NetworkSettings, netlink: Netlink) -> None:
         await netlink.perform(bridge_steps(settings)[1:])  # we may have been killed right after the first
 
 
-def start_forwarding(settings: NetworkSettings) -> None:
-    """The originals must be noted and the tables stand by now: they guard 127.0.0.1 and fence the other links."""
-    sysctl.write_all(_of_the_bridge(settings))
-    if sysctl.read(sysctl.FORWARD) != "1":
-        sysctl.write(sysctl.FORWARD, "1")
-
-
-async def note_originals(settings: NetworkSettings, netlink: Netlink, originals: sysctl.Originals) -> None:
-    """Before anything is changed. Nothing is noted on a host that forwards already, because nothing will be changed."""
-    if sysctl.read(sysctl.FORWARD) != "1":
-        links = [each.name for each in await netlink.links() if each.name not in ("lo", settings.bridge)]
-        foreign = [name for name in links if is_link_name(name) and address_of(settings, name) is None]
-        originals.remember(sysctl.touched_by_forwarding(), foreign)
-
-
-async def lower_bridge(settings: NetworkSettings, netlink: Netlink, nft: Nft) -> None:
-    """Takes tables, ports and bridge away. Safe to repeat."""
-    await nft.run("net:policy", policy.remove(settings))
+async def lower_bridge(settings: NetworkSettings, netlink: Netlink) -> None:
+    """Takes ports and bridge away. Safe to repeat."""
     for link in await our_ports(settings, netlink):
         await netlink.try_delete(link.name)
     bridge = await netlink.link(settings.bridge)
@@ -67,8 +50,8 @@ def _is_ours(settings: NetworkSettings, bridge: Link) -> bool:
     return bridge.kind == "bridge" and bridge.mac == mac_of(settings.gateway)
 
 
-def _of_the_bridge(settings: NetworkSettings) -> dict[str, str]:
-    """Settings of our own link; they die with it. IPv6 is off: jobs speak IPv4, and the tables drop everything else."""
+def sysctls_of_the_bridge(settings: NetworkSettings) -> dict[str, str]:
+    """They die with it. IPv6 is off: jobs speak IPv4, and the tables drop everything else."""
     values = {f"net/ipv4/conf/{settings.bridge}/route_localnet": "1"}  # 127.0.0.1 reaches published ports
     if sysctl.read("net/ipv6/conf/all/disable_ipv6") is not None:
         values[f"net/ipv6/conf/{settings.bridge}/disable_ipv6"] = "1"

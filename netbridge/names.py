@@ -27,6 +27,7 @@ class NetworkSettings:
     nft_table: str
     state_dir: str  # absolute; net/ and hosts/ are made below it
     uplink: str = ""  # jobs leave through this link only; "": wherever the host's routes lead
+    host_dir: str = "/run/jobs-network"  # what the instances of one host share: the note of the host's own settings
     trunk_ports: tuple[str, ...] = ()  # links that the administrator put on the bridge: the way to a bridged network
 
     def __post_init__(self) -> None:
@@ -75,11 +76,25 @@ def address_of(settings: NetworkSettings, port: str) -> str | None:
     return str(settings.network.network_address + int(match[1], 16))
 
 
+# Locally administered (IEEE 802: second-lowest bit of the first byte), and the address behind it.
+_MAC, _PORT_MAC = "02:6a:", "06:6a:"
+
+
 def mac_of(address: str) -> str:
-    """A locally administered MAC (IEEE 802: second-lowest bit of the first byte) that carries the address."""
-    return ":".join(f"{byte:02x}" for byte in (0x02, 0x6A, *IPv4Address(address).packed))
+    """Of a job's end, or of the bridge for the gateway's address."""
+    return _MAC + IPv4Address(address).packed.hex(":")
 
 
 def port_mac_of(address: str) -> str:
-    """MAC of the host end; never seen on the wire, but it must differ from the job's."""
-    return ":".join(f"{byte:02x}" for byte in (0x06, 0x6A, *IPv4Address(address).packed))
+    """Of the host end; never seen on the wire, but it must differ from the job's."""
+    return _PORT_MAC + IPv4Address(address).packed.hex(":")
+
+
+def is_gateway_mac(mac: str) -> bool:
+    """Of the bridge of any instance, when it is a bridge's."""
+    return mac.startswith(_MAC)
+
+
+def is_our_mac(mac: str) -> bool:
+    """Of a link of any instance."""
+    return mac.startswith((_MAC, _PORT_MAC))

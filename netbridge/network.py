@@ -22,7 +22,8 @@ from netbridge import hosts, policy, sysctl
 from netbridge.addresses import Leases
 from netbridge.attach import Attachments
 from netbridge.attached import Attached, Attachment
-from netbridge.bridge import lower_bridge, note_originals, raise_bridge, start_forwarding
+from netbridge.bridge import lower_bridge, raise_bridge, sysctls_of_the_bridge
+from netbridge.forwarding import Forwarding
 from netbridge.hosts import HostsFiles
 from netbridge.ledger import Ledger
 from netbridge.names import NetworkSettings, address_of
@@ -45,7 +46,7 @@ class Network:
         self._ledger = Ledger(self._folder)
         self._hosts = HostsFiles(os.path.join(settings.state_dir, "hosts"))
         self._nft = Nft()
-        self._originals = sysctl.Originals(os.path.join(self._folder, "originals"))
+        self._forwarding = Forwarding(settings)
         self._attachments = Attachments(
             settings, nft=self._nft, ledger=self._ledger, hosts=self._hosts, tables=self._tables
         )
@@ -67,9 +68,10 @@ class Network:
     async def stop(self) -> None:
         """Takes everything down, jobs' links too, and gives the host its own settings back. Safe to repeat."""
         self._attachments.release_ports()
-        self._originals.restore()
-        async with Netlink.here() as netlink:
-            await lower_bridge(self._settings, netlink, self._nft)
+        async with self._forwarding.turn(), Netlink.here() as netlink:
+            await lower_bridge(self._settings, netlink)
+            await self._forwarding.end(netlink)
+        await self._nft.run("net:policy", policy.remove(self._settings))  # last: the fence stands while we forward
         self._hosts.remove_all()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -151,12 +153,13 @@ class Network:
 
     async def _raise(self) -> None:
         """The order matters: originals before any change; tables before a packet could be forwarded."""
-        async with Netlink.here() as netlink:
-            await note_originals(self._settings, netlink, self._originals)
+        async with self._forwarding.turn(), Netlink.here() as netlink:
+            await self._forwarding.note(netlink)
             await raise_bridge(self._settings, netlink)
         await self._nft.run("net:policy", self._tables(self._attachments.all))
-        start_forwarding(self._settings)
+        sysctl.write_all(sysctls_of_the_bridge(self._settings))
+        self._forwarding.begin()
 
     def _tables(self, attached: Sequence[Attached]) -> str:
         resolvers = hosts.servers(self.resolv_conf())
-        return policy.whole(self._settings, attached, fenced=self._originals.fenced, resolvers=resolvers)
+        return policy.whole(self._settings, attached, fenced=self._forwarding.fenced, resolvers=resolvers)

@@ -105,6 +105,7 @@ class Lab:
     def settings(self, **changed: object) -> NetworkSettings:
         defaults: dict[str, object] = {
             "bridge": "jobs0", "subnet": SUBNET, "nft_table": "jobs", "state_dir": self.state_dir,
+            "host_dir": f"{self.state_dir}/run",
         }  # fmt: skip
         return NetworkSettings(**{**defaults, **changed})  # type: ignore[arg-type]
 

@@ -176,7 +176,7 @@ from netbridge import attach
 from jobs.priority_class import PriorityClass
 
 async def main():
-    network = Network(NetworkSettings("jobs0", "10.213.0.0/16", "jobs", {state!r}))
+    network = Network(NetworkSettings("jobs0", "10.213.0.0/16", "jobs", {state!r}, host_dir={state!r} + "/run"))
     point, left = {point!r}, [{calls}]
 
     def die_at(owner, name):
@@ -296,6 +296,33 @@ def test_another_bridge_of_the_host_is_left_alone(lab: Lab) -> None:
             assert connects(stations[0], "192.168.9.2", 80, timeout_s=5)
         run("ip", "link", "del", "br9")
         await network.stop()
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_last_of_two_instances_gives_the_host_back(lab: Lab, first: int) -> None:
+    """In whichever order they stop, and though each crashed once: forwarding lasts as long as either needs it."""
+
+    async def main() -> None:
+        before = picture()
+        settings = [
+            lab.settings(),
+            lab.settings(bridge="demo0", subnet="10.214.0.0/24", nft_table="demo", state_dir=f"{lab.state_dir}/2"),
+        ]
+        for each in (*settings, *settings):  # the second round takes over from the first, as after a crash
+            network = Network(each)
+            await network.start()
+        await Network(settings[first]).stop()
+        assert sysctl.read("net/ipv4/ip_forward") == "1"
+        other = Network(settings[1 - first])
+        await other.start()
+        job = await lab.job(other)
+        with listening(lab.world, WORLD, 80):
+            assert connects(job.space, WORLD, 80)
+        await other.stop()
+        assert picture() == before
+        assert not os.path.exists(f"{lab.state_dir}/run")
 
     anyio.run(main)
 
