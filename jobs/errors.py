@@ -14,7 +14,8 @@
     ├── Conflict             another writer appended to the journal: deposed    exit 5
     └── Bug                  an invariant of ours is broken                     exit 70
 
-`jobs wait`, `jobs run` and `jobs submit --follow` exit with the job's own status.
+`jobs wait`, `jobs run` and `jobs submit --follow` exit with the job's own status; 130 when it was cancelled before it
+ran, 3 when it could not be started or was lost. `wait --timeout` exits with 124, an interrupted command with 130.
 Messages are lower case without a full stop; `hint` says the next step.
 """
 

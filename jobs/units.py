@@ -84,7 +84,9 @@ def render_size(size: float) -> str:
 
 
 def render_duration(seconds: float) -> str:
-    """5400 → `"1h30m"`; under a minute with one decimal: `"3.2s"`."""
+    """5400 → `"1h30m"`; under a minute with one decimal: `"3.2s"`; under a tenth of a second `"12.3ms"`."""
+    if 0 < seconds < 0.1:
+        return f"{seconds * 1000:.1f}ms"
     if seconds < 60:
         return f"{seconds:.1f}s"
     whole = round(seconds)
