@@ -13,12 +13,12 @@ from pathlib import Path
 
 import anyio
 import pytest
+from builders_images import run_helper
 
 from jobs.errors import StepFailed, Unsupported
 from runtime import syscalls
 from runtime.images import loopfs
 from runtime.images.uppers import LEAST_BYTES, Upper, Uppers
-from builders_images import run_helper
 
 ROOT = str(Path(__file__).resolve().parents[2])
 SMALL = 16 << 20
