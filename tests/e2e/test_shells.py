@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from installation import Installation
 
 SHELLS = {"bash": "bash", "zsh": "zsh", "dash": "sh", "fish": "fish"}
 INTERACTIVE = {
@@ -70,6 +71,19 @@ def test_our_commands_reach_the_program_with_their_status(shell: str, folder: Pa
     status = "$status" if shell == "fish" else "$?"
     done = run(shell, folder, f"jobs submit --set 'a b=c' examples/hello.toml\necho status {status}\n")
     assert done.stdout.splitlines() == ["reached as jobs: submit --set a b=c examples/hello.toml", "status 7"], done
+
+
+def test_a_job_is_submitted_for_real(shell: str, folder: Path, site: Installation) -> None:
+    (folder / "bin" / "jobsctl").unlink()
+    (folder / "bin" / "jobsctl").symlink_to(JOBSCTL)
+    file = folder / "script"
+    file.write_text(init(shell, folder) + f"\njobs submit {ROOT}/examples/hello.toml\njobs list --newest 1\n")
+    both = {**environment(folder), "JOBS_SOCKET": site.environment()["JOBS_SOCKET"]}
+    done = subprocess.run([shell, str(file)], capture_output=True, text=True, env=both, timeout=60, check=False)
+    assert re.fullmatch(r"submitted job \d+; follow it with: jobs logs -f \d+\n", done.stderr), done
+    job = int(done.stderr.split()[2].rstrip(";"))
+    assert f"{job}  hello" in done.stdout
+    assert site.wait(job) == 0 and site.output(job) == "hello from a job\n"
 
 
 def test_every_command_reaches_the_program(shell: str, folder: Path) -> None:
