@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from jobs.host import CONTROLLERS, ControllerMount, HostCaps
-from runtime.cgroups.private_mounts import unescape
+from runtime.cgroups.private_mounts import is_foreign, unescape
 
 _KERNEL_NAME = {"io": "blkio"}  # ours → v1's
 _V2_NAME = {"cpuacct": "cpu"}  # cpu.stat carries cpuacct's figures
@@ -84,12 +84,15 @@ def visible(mounts: Iterable[MountLine]) -> list[MountLine]:
     return shown
 
 
-def find_controllers(mounts: Iterable[MountLine], v2_controllers: Callable[[str], str]) -> dict[str, ControllerMount]:
+def find_controllers(
+    mounts: Iterable[MountLine], v2_controllers: Callable[[str], str], private_dir: str = ""
+) -> dict[str, ControllerMount]:
     """controller → where it lives; absent ones are missing. `v2_controllers(mount point)` reads cgroup.controllers.
 
+    Of the mounts that daemons make for themselves only those in `private_dir` count: others go with their daemon.
     A hierarchy may be mounted more than once: the mount of its root wins over a part of it, the first over later ones.
     """
-    shown = visible(mounts)
+    shown = [mount for mount in visible(mounts) if not is_foreign(mount.source, mount.point, private_dir)]
     whole_first = sorted((mount for mount in shown if mount.fstype == "cgroup"), key=lambda mount: mount.root != "/")
     unified = find_unified(shown)
     offered = set(v2_controllers(unified).split()) if unified else set()
@@ -144,11 +147,11 @@ def forced_v1(caps: HostCaps) -> HostCaps:
     return replace(caps, controllers=v1, unified="", freezer="v1" if "freezer" in v1 else "")
 
 
-def probe() -> HostCaps:
-    """Reads once. Mount what `runtime/cgroups/private_mounts` offers before. A file that is missing means "has not"."""
+def probe(private_dir: str = "") -> HostCaps:
+    """Reads once, after `private_mounts.mount_missing(private_dir)`. A file that is missing means "has not"."""
     mounts = parse_mountinfo(_text("/proc/self/mountinfo"))
     unified = find_unified(visible(mounts))
-    controllers = find_controllers(mounts, lambda point: _text(f"{point}/cgroup.controllers"))
+    controllers = find_controllers(mounts, lambda point: _text(f"{point}/cgroup.controllers"), private_dir)
     return HostCaps(
         kernel=os.uname().release,
         boot_id=_text("/proc/sys/kernel/random/boot_id").strip(),

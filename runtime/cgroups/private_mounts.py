@@ -14,19 +14,20 @@ from runtime import syscalls
 
 NET_CONTROLLERS = ("net_cls", "net_prio")  # they exist on v1 only
 CONTROLLERS = ("hugetlb", *NET_CONTROLLERS)
-SOURCE = "jobs"  # first field of the mount table, so that people see whose mount it is
+SOURCE = "jobs"  # shown in the mount table: such a mount is a daemon's own and goes when that daemon stops
 
 
 def mount_missing(directory: str, controllers: tuple[str, ...] = CONTROLLERS) -> dict[str, str]:
     """Mounts what the kernel has, this namespace's v1 mounts lack and v2 does not offer, at `directory`/<controller>.
 
+    Another daemon's private mount does not count: it may be gone tomorrow.
     Returns controller → mount point of what was mounted now. Safe to repeat. Raises OSError with the path.
     """
     with open("/proc/cgroups", encoding="ascii") as file:
         hierarchies = enabled_hierarchies(file.read())
     made: dict[str, str] = {}
     for controller in controllers:
-        if controller in hierarchies and controller not in _offered():
+        if controller in hierarchies and controller not in _offered(directory):
             target = f"{directory}/{controller}"
             _mount(target, joined(controller, hierarchies))
             made[controller] = target
@@ -65,10 +66,20 @@ def joined(controller: str, hierarchies: dict[str, int]) -> str:
     return ",".join(partners or [controller])
 
 
-def mounted_controllers(mountinfo: str) -> set[str]:
-    """Words of the super options of every v1 mount; controllers are among them. Pure."""
-    tails = (line.partition(" - ")[2].split() for line in mountinfo.splitlines())
-    return {word for tail in tails if len(tail) >= 3 and tail[0] == "cgroup" for word in tail[2].split(",")}
+def mounted_controllers(mountinfo: str, directory: str) -> set[str]:
+    """Words of the super options of the v1 mounts that last for us; controllers are among them. Pure."""
+    found: set[str] = set()
+    for line in mountinfo.splitlines():
+        head, _, tail = line.partition(" - ")
+        fields, rest = head.split(), tail.split()
+        if len(rest) >= 3 and rest[0] == "cgroup" and not is_foreign(rest[1], unescape(fields[4]), directory):
+            found.update(rest[2].split(","))
+    return found
+
+
+def is_foreign(source: str, point: str, directory: str) -> bool:
+    """A private mount of another daemon, or of another directory. Pure."""
+    return source == SOURCE and os.path.dirname(point) != directory
 
 
 def mount_points(mountinfo: str, fstype: str) -> list[str]:
@@ -94,10 +105,10 @@ def _mount(target: str, options: str) -> None:
         raise
 
 
-def _offered() -> set[str]:
+def _offered(directory: str) -> set[str]:
     """Controllers that this namespace can use already, on v1 or v2."""
     mountinfo = _mountinfo()
-    offered = mounted_controllers(mountinfo)
+    offered = mounted_controllers(mountinfo, directory)
     for mount_point in mount_points(mountinfo, "cgroup2"):
         with open(f"{mount_point}/cgroup.controllers", encoding="ascii") as file:
             offered.update(file.read().split())

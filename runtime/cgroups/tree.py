@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from jobs.errors import StepFailed
 from jobs.host import HostCaps
+from jobs.ids import ExecutionId
 from runtime.cgroups import cpuset, memory
 from runtime.cgroups.files import read, write
 from runtime.cgroups.group import JobGroup, make_groups
@@ -55,7 +56,7 @@ class CgroupTree:
         return JobGroup(execution_id, places, unified)
 
     def names(self) -> list[str]:
-        """Execution ids that have a group in any hierarchy now."""
+        """Execution ids that have a group in any hierarchy now; groups of other names are not ours."""
         found: set[str] = set()
         for _, path in self._hierarchies():
             try:
@@ -63,7 +64,7 @@ class CgroupTree:
             except OSError:
                 continue
             found.update(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-        return sorted(found)
+        return sorted(filter(_is_execution, found))
 
     def remove_root(self) -> None:
         """Removes the root groups; raises StepFailed while an execution is left in one."""
@@ -122,6 +123,14 @@ class CgroupTree:
                 pass_on(place.job, controllers)
         except OSError as refused:
             raise StepFailed("cgroup:create", refused.errno or 0, str(refused.filename or place.job)) from refused
+
+
+def _is_execution(name: str) -> bool:
+    try:
+        ExecutionId.parse(name)
+    except ValueError:
+        return False
+    return True
 
 
 def pass_on(group: str, controllers: tuple[str, ...]) -> None:

@@ -65,7 +65,7 @@ def probe(settings: Settings) -> tuple[HostCaps, Topology]:
     """What this host offers, with the private mounts in place and the freezer of the settings. Raises Unsupported."""
     mounted = private_mounts.CONTROLLERS if settings.mount_net_controllers else ("hugetlb",)
     private_mounts.mount_missing(f"{settings.run_dir}/cgroup", mounted)
-    caps = hostcaps.probe()
+    caps = hostcaps.probe(f"{settings.run_dir}/cgroup")
     if settings.freezer == "v1":
         caps = hostcaps.forced_v1(caps)
     if settings.freezer not in ("auto", caps.freezer):

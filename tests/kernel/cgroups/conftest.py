@@ -29,7 +29,7 @@ def caps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostCaps]:
         pytest.skip("needs root")
     directory = str(tmp_path_factory.mktemp("cgroup"))
     private_mounts.mount_missing(directory)
-    yield hostcaps.probe()
+    yield hostcaps.probe(directory)
     private_mounts.unmount(directory)
     assert directory not in Path("/proc/self/mountinfo").read_text()
 

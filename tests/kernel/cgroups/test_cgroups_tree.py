@@ -111,3 +111,14 @@ def test_usage_counts(bench):
     assert usage.cpu_user_s + usage.cpu_system_s == pytest.approx(usage.cpu_s, rel=0.5)
     assert usage.memory_peak_bytes >= 32 << 20
     assert usage.pids == 0 and usage.oom_kills == 0
+
+
+def test_names_are_executions_only(bench):
+    """Under systemd the root group holds the group of its idle holder too."""
+    bench.group()
+    other = f"{bench.caps.controllers['memory'].path}/{bench.tree.root}/holder"
+    os.mkdir(other)
+    try:
+        assert bench.tree.names() == ["1.0.1"]
+    finally:
+        os.rmdir(other)

@@ -36,7 +36,8 @@ pids	8	1	1
 
 
 def test_parsing():
-    assert mounted_controllers(MOUNTS) >= {"memory", "cpu", "cpuacct", "net_cls"}
+    assert mounted_controllers(MOUNTS, "/run") >= {"memory", "cpu", "cpuacct", "net_cls"}
+    assert "net_cls" not in mounted_controllers(MOUNTS, "/run/another"), "that daemon may stop any time"
     assert mount_points(MOUNTS, "cgroup2") == ["/sys/fs/cgroup/unified"]
     assert mount_points(MOUNTS, "cgroup")[-1] == "/run/with blank"
     hierarchies = enabled_hierarchies(CGROUPS)
@@ -85,7 +86,7 @@ def test_same_paths_and_groups_from_two_namespaces(caps, in_own_namespace, tmp_p
     directory = str(tmp_path / "cgroup")
     code = """
 made = private_mounts.mount_missing(sys.argv[1], NET)
-assert set(NET) <= private_mounts.mounted_controllers(mountinfo())
+assert set(NET) <= private_mounts.mounted_controllers(mountinfo(), sys.argv[1])
 print(*sorted(made.values()), flush=True)
 for order in sys.stdin:
     verb, path = order.split()
@@ -114,7 +115,7 @@ def test_mounted_once_and_taken_down(in_own_namespace, tmp_path):
     code = """
 directory = sys.argv[1]
 first = private_mounts.mount_missing(directory, NET)
-assert set(NET) <= private_mounts.mounted_controllers(mountinfo())
+assert set(NET) <= private_mounts.mounted_controllers(mountinfo(), sys.argv[1])
 again = private_mounts.mount_missing(directory, NET)
 before = mountinfo()
 assert all(point in before for point in first.values())

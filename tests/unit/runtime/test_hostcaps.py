@@ -55,8 +55,8 @@ V1 = """\
 """
 
 
-def where(text: str, offered: str = "") -> dict[str, tuple[int, str]]:
-    found = find_controllers(parse_mountinfo(text), lambda point: offered)
+def where(text: str, offered: str = "", private_dir: str = "/run/jobs/cgroup") -> dict[str, tuple[int, str]]:
+    found = find_controllers(parse_mountinfo(text), lambda point: offered, private_dir)
     return {name: (mount.version, mount.path) for name, mount in found.items()}
 
 
@@ -77,6 +77,10 @@ def test_hybrid():
     assert found["hugetlb"] == (2, "/sys/fs/cgroup/unified")
     assert found["net_prio"] == (1, "/run/jobs/cgroup/net_prio")
     assert {name for name, (version, _) in found.items() if version == 2} == {"hugetlb"}
+
+
+def test_mounts_of_another_daemon_do_not_count():
+    assert "net_cls" not in where(HYBRID, "hugetlb", private_dir="/tmp/other/cgroup")
 
 
 def test_pure_v1_pairs_and_a_partial_bind():

@@ -175,6 +175,18 @@ def test_nothing_at_all():
     assert Sysfs({}).topology() == Topology((NumaNode(0, (0,), 0),), ((0,),))
 
 
+def test_captured_three_nodes_one_cpu_offline():
+    """A virtual machine with two nodes of two CPUs, of which number 3 is offline, and one of memory only."""
+    topology = captured("three-nodes-one-cpu-offline").topology()
+    assert [(node.id, node.cpus, node.memory_bytes >> 20) for node in topology.nodes] == [
+        (0, (0, 1), 722),
+        (1, (2,), 503),
+        (2, (), 250),
+    ]
+    assert [dict(node.distances)[2] for node in topology.nodes] == [31, 41, 10]
+    assert topology.siblings == ((0,), (1,), (2,))
+
+
 def test_captured_hotplugged_memory():
     """A virtual machine grown at run time: the node's own file counts 4 of its 24 GB."""
     topology = captured("hotplugged-memory").topology()
