@@ -1,8 +1,4 @@
-"""`jobsd`: puts the parts together and starts them in order. The only module that knows all of them.
-
-    jobsd                      serve until SIGTERM or SIGINT
-    jobsd launcher             become the launcher (a service of its own)
-    jobsd run-embedded … SPEC  a launcher and a daemon for one `jobs run`, in a folder of their own
+"""The daemon: puts the parts together and starts them in order. The only module that knows all of them.
 
 Stopping leaves running jobs as they are; where none is left, bridge, tables, groups and private mounts go too.
 """
@@ -15,22 +11,20 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from config.settings import BadSetting, Settings, load
+from config.settings import Settings
 from jobs import specfile
-from jobs.errors import EXIT_USER, HostError, JobsError, UserError
+from jobs.errors import UserError
 from jobs.events import Owner
 from jobs.ids import ExecutionId
 from jobs.record import Record
 from jobs.spec import JobSpec
 from jobs.units import parse_size
 from jobs.verdict import Never, NotNow
-from scheduler import embedded
 from scheduler.admission import never
 from scheduler.api.access import Access
 from scheduler.api.app import create_app
@@ -192,7 +186,8 @@ def notify(state: str) -> None:
             sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
 
 
-async def _until_signalled(settings: Settings) -> None:
+async def serve_until_signalled(settings: Settings) -> None:
+    """What `jobsd` without a subcommand does. SIGTERM or SIGINT end it in order."""
     async with anyio.create_task_group() as tasks:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             tasks.start_soon(_serve_in, tasks, settings)
@@ -206,51 +201,3 @@ async def _until_signalled(settings: Settings) -> None:
 async def _serve_in(tasks: TaskGroup, settings: Settings) -> None:
     await run(settings)
     tasks.cancel_scope.cancel()
-
-
-def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("pyroute2").setLevel(logging.WARNING)
-    verb, *rest = [*sys.argv[1:], ""][:1] + sys.argv[2:]
-    try:
-        settings = load()
-        match verb:
-            case "launcher":
-                embedded.become_launcher(settings)
-            case "run-embedded":
-                sys.exit(embedded.run(rest))
-            case "":
-                _needs_root()
-                anyio.run(_until_signalled, settings)
-            case _:
-                print((__doc__ or "").strip(), file=sys.stderr)  # noqa: T201
-                sys.exit(0 if verb in ("--help", "-h", "help") else EXIT_USER)
-    except BadSetting as error:
-        sys.exit(_complain(str(error), "", EXIT_USER))
-    except JobsError as error:
-        sys.exit(_complain(error.message, error.hint, error.exit_code))
-    except BaseExceptionGroup as group:
-        known = [error for error in _leaves(group) if isinstance(error, JobsError)]
-        if not known:
-            raise
-        sys.exit(_complain(known[0].message, known[0].hint, known[0].exit_code))
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for each in error.exceptions for leaf in _leaves(each)]
-    return [error]
-
-
-def _needs_root() -> None:
-    if os.geteuid() != 0:
-        raise HostError("jobsd needs root: it makes namespaces, groups and links for other users", hint="sudo jobsd")
-
-
-def _complain(message: str, hint: str, code: int) -> int:
-    print(f"jobsd: {message}" + (f"\n  hint: {hint}" if hint else ""), file=sys.stderr)  # noqa: T201
-    return code
-
-
-if __name__ == "__main__":
-    main()

@@ -195,7 +195,7 @@ def test_the_daemon_starts_no_process() -> None:
     }
     # Not the daemon: `jobsd launcher` becomes the launcher; `jobs run` has a small parent of its own daemon.
     assert found <= {"scheduler/embedded.py: os.execv"}
-    assert [module for module in modules() if "scheduler/embedded.py" in own(module)] == ["scheduler/daemon.py"]
+    assert [module for module in modules() if "scheduler/embedded.py" in own(module)] == ["scheduler/program.py"]
 
 
 def test_only_the_writer_appends_to_the_journal() -> None:
