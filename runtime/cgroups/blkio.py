@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from jobs.spec import UNLIMITED
-from runtime.cgroups.files import confirm, exchange, exists, read
+from runtime.cgroups.files import confirm, exchange, exists, read, write
 from runtime.cgroups.limits import Limits
 from runtime.cgroups.place import Place
 
@@ -43,13 +45,16 @@ def _weight(place: Place, weight: int) -> list[str]:
 
 
 def _rates_v1(place: Place, limits: Limits) -> None:
+    """Only what differs is written: each write empties the device's queue first, whoever filled it (Linux 6.15)."""
     for name, rate in zip(_V1_RATES, (limits.io_read_bytes_s, limits.io_write_bytes_s), strict=True):
         path = f"{place.run}/{name}"
         wanted = {f"{major}:{minor}": max(rate, 0) for major, minor in limits.io_devices}
-        for device in sorted({*_rates_v1_of(read(path)), *wanted}):
-            rule = f"{device} {wanted.get(device, 0)}"  # 0 takes a rule away
-            shown = exchange(path, rule)
-            confirm(path, rule, shown, _rates_v1_of(shown).get(device, 0) == wanted.get(device, 0))
+        have = _rates_v1_of(read(path))
+        for device in sorted({*have, *wanted}):
+            allowed = wanted.get(device, 0)  # 0 takes a rule away
+            if have.get(device, 0) != allowed:
+                shown = exchange(path, f"{device} {allowed}")
+                confirm(path, f"{device} {allowed}", shown, _rates_v1_of(shown).get(device, 0) == allowed)
 
 
 def _rates_v1_of(text: str) -> dict[str, int]:
@@ -61,11 +66,13 @@ def _rates_v2(place: Place, limits: Limits) -> None:
     path = f"{place.run}/io.max"
     rates = (_rate(limits.io_read_bytes_s), _rate(limits.io_write_bytes_s))
     wanted = {f"{major}:{minor}": rates for major, minor in limits.io_devices}
-    for device in sorted({*_rates_v2_of(read(path)), *wanted}):
-        rates = wanted.get(device, _NO_RATES)
-        rule = f"{device} rbps={rates[0]} wbps={rates[1]}"
-        shown = exchange(path, rule)
-        confirm(path, rule, shown, _rates_v2_of(shown).get(device, _NO_RATES) == rates)
+    have = _rates_v2_of(read(path))
+    for device in sorted({*have, *wanted}):
+        read_rate, write_rate = wanted.get(device, _NO_RATES)
+        if have.get(device, _NO_RATES) != (read_rate, write_rate):
+            rule = f"{device} rbps={read_rate} wbps={write_rate}"
+            shown = exchange(path, rule)
+            confirm(path, rule, shown, _rates_v2_of(shown).get(device, _NO_RATES) == (read_rate, write_rate))
 
 
 def _rate(bytes_s: int) -> str:
@@ -82,8 +89,15 @@ def _rates_v2_of(text: str) -> dict[str, tuple[str, str]]:
     return shown
 
 
+def start_counting(group: str, devices: tuple[tuple[int, int], ...]) -> None:
+    """v1, once per device: since Linux 6.10 throttle's figures begin with the first rule written, even an empty one."""
+    for major, minor in devices:
+        with suppress(OSError):  # a device that can't be throttled; only figures are lost
+            write(f"{group}/{_V1_RATES[0]}", f"{major}:{minor} 0")
+
+
 def moved_bytes(place: Place) -> tuple[int, int]:
-    """(read, written) by the container. v1 counts only where the device has, or had, a throttle rule of anybody."""
+    """(read, written) by the container. v1 counts on devices that `start_counting` was told of."""
     if place.version == 2:
         return _sum_v2(_text(f"{place.run}/io.stat"))
     return _sum_v1(_text(f"{place.run}/blkio.throttle.io_service_bytes_recursive"))

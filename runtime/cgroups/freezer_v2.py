@@ -17,7 +17,7 @@ import anyio
 from runtime.cgroups.files import exists, read, table, write
 from runtime.cgroups.freezer import FreezeTimeout, ThawTimeout
 
-_FIRST_PAUSE_S = 0.0005
+_FIRST_PAUSE_S = 100e-6
 _LONGEST_PAUSE_S = 0.010  # CGROUP_FILE_NOTIFY_MIN_INTV
 _THAW_DEADLINE_S = 5.0
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from jobs.errors import StepFailed
 from jobs.host import HostCaps
 from jobs.ids import ExecutionId
-from runtime.cgroups import cpuset, memory
+from runtime.cgroups import blkio, cpuset, memory
 from runtime.cgroups.files import read, write
 from runtime.cgroups.group import JobGroup, make_groups
 from runtime.cgroups.limits import Limits
@@ -33,10 +33,13 @@ class CgroupTree:
             mounts.pop("freezer", None)  # exactly one freezer per job
         self._bases = {name: (mount.version, mount.path) for name, mount in mounts.items()}
 
-    def prepare(self) -> None:
-        """The root groups exist and can carry job groups. Safe to repeat. Raises StepFailed."""
+    def prepare(self, io_devices: tuple[tuple[int, int], ...] = ()) -> None:
+        """The root groups exist and can carry job groups. Safe to repeat. Raises StepFailed.
+
+        `io_devices`: (major, minor) of the disks whose traffic `JobGroup.usage` is to count.
+        """
         for version, path in self._hierarchies():
-            self._prepare_hierarchy(version, path)
+            self._prepare_hierarchy(version, path, io_devices)
 
     def create(self, execution_id: str, limits: Limits) -> JobGroup:
         """job/, job/mon and job/run in every hierarchy, each limit written and read back. Raises StepFailed.
@@ -98,7 +101,7 @@ class CgroupTree:
             path = f"{path}/{part}"
             yield path
 
-    def _prepare_hierarchy(self, version: int, path: str) -> None:
+    def _prepare_hierarchy(self, version: int, path: str, io_devices: tuple[tuple[int, int], ...]) -> None:
         controllers = self._controllers(path)
         above = path
         try:
@@ -111,6 +114,8 @@ class CgroupTree:
                 above = group
             if version == 2:
                 pass_on(above, controllers)
+            elif "io" in controllers:
+                blkio.start_counting(above, io_devices)
         except OSError as refused:
             hint = "a v2 group that holds processes can't pass controllers on" if refused.errno == errno.EBUSY else ""
             raise StepFailed("cgroup:prepare", refused.errno or 0, refused.filename or path, hint=hint) from refused

@@ -147,7 +147,7 @@ async def open_host(
     tree = CgroupTree(caps, settings.cgroup_root)
     network = Network(_network_settings(settings))
     try:
-        tree.prepare()
+        tree.prepare(disks_of(settings.state_dir))
         await network.start()
         blocks = IdBlocks(settings.id_first, settings.id_blocks)
         host = Host(

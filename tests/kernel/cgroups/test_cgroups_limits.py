@@ -99,6 +99,7 @@ def test_disk_rate(bench, loop_device, direction):
     device = os.stat(loop_device).st_rdev
     number_pair = (os.major(device), os.minor(device))
     rates = {f"io_{direction}_bytes_s": 2 * MIB}
+    bench.tree.prepare(io_devices=(number_pair,))
     limits = replace(GENEROUS, io_devices=(number_pair,), devices=(*GENEROUS.devices, rule_for(loop_device)))
     copy = ["/bin/dd", "bs=256k", "count=16"] + (
         [f"if={loop_device}", "of=/dev/null", "iflag=direct"]
@@ -110,6 +111,8 @@ def test_disk_rate(bench, loop_device, direction):
         group = bench.group(wanted)
         code, _, err = bench.run(group, copy)
         assert code == 0, err
+        usage = group.usage()
+        assert (usage.io_read_bytes if direction == "read" else usage.io_write_bytes) == 4 * MIB
         took[name] = float(err.splitlines()[-1].split(",")[-2].split()[0])
         if name == "limited" and direction == "write" and group.places["io"].version == 1:
             assert BUFFERED_WRITES in group.notes
