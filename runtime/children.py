@@ -32,6 +32,11 @@ from runtime.process import Child
 from runtime.sequence import OutOfOrder, Sequence
 
 
+def complain(text: str) -> None:
+    """To the journal of the launcher's service."""
+    os.write(2, f"launcher: {text}\n".encode())
+
+
 class Keeper(Protocol):
     """What a child needs of the launcher."""
 
@@ -55,8 +60,8 @@ class Member:
     def on_message(self, message: Message, fds: list[int]) -> None:
         """One legal message of the child. The descriptors are closed afterwards."""
 
-    def on_end(self) -> None:
-        """After the last message, and after it was reaped."""
+    def on_end(self, status: int) -> None:
+        """After the last message, and after it was reaped. `status`: exit code, or 128 + signal."""
 
     def kill(self) -> None:
         signal.pidfd_send_signal(self.child.pidfd, signal.SIGKILL)
@@ -95,8 +100,7 @@ class Member:
             pass
         self.hang_up()
         self.keeper.unwatch(self.child.pidfd)
-        process.reap(self.child.pidfd)
-        self.on_end()
+        self.on_end(process.reap(self.child.pidfd))
 
 
 class Errand(Member):
@@ -116,8 +120,9 @@ class Errand(Member):
         elif isinstance(message, StepError):
             self.keeper.reply(self._client, Refusal(self._request, *message))
 
-    def on_end(self) -> None:
+    def on_end(self, status: int) -> None:
         if self.sequence.state != "ended":
+            complain(f"an errand ended with status {status} before it answered")
             self.keeper.reply(self._client, Refusal(self._request, "errand", errno.ESRCH, ""))
 
 
@@ -227,7 +232,9 @@ class Execution(Member):
         for client, request in waiting:
             self.keeper.reply(client, Refusal(request, *failure))
 
-    def on_end(self) -> None:
+    def on_end(self, status: int) -> None:
+        if status:
+            complain(f"the monitor of {self.execution_id} ended with status {status}")
         self._fail(self._failure or StepError("monitor", errno.ESRCH, self.execution_id))
         if self._init is not None:
             os.close(self._init[1])

@@ -15,7 +15,7 @@ from runtime import process
 from runtime import syscalls as sc
 from runtime.channel import Channel
 from runtime.context import Context
-from runtime.messages import Born, Proceed, Ready, StepError
+from runtime.messages import Proceed, Ready, StepError
 from runtime.perform import StepFailure, failure, perform
 from runtime.process import Child
 from runtime.steps import Orders
@@ -51,9 +51,7 @@ def _enter(orders: Orders, context: Context, channel: Channel, output: Output) -
     try:
         _reset_oom_score()
         perform(orders.stages.enter, context)
-        init_pid = _clone()
-        if init_pid:
-            channel.send(Born(init_pid))
+        if _clone(channel):
             return 0
     except StepFailure as failed:
         channel.send(StepError(failed.step, failed.errno, failed.path))
@@ -61,9 +59,9 @@ def _enter(orders: Orders, context: Context, channel: Channel, output: Output) -
     return _container(orders, context, channel, output)
 
 
-def _clone() -> int:
+def _clone(channel: Channel) -> int:
     try:
-        return sc.clone3(NAMESPACES | sc.CLONE_PARENT)[0]
+        return process.clone_as_sibling(NAMESPACES, channel)
     except OSError as error:
         raise failure("clone", error) from error
 

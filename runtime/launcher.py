@@ -22,7 +22,7 @@ from typing import NamedTuple
 from runtime import errand, exitrecord, faultpoint, messages, monitor, process, seed, session, slot, warmth
 from runtime import syscalls as sc
 from runtime.channel import Channel, close_all
-from runtime.children import Errand, Execution, Member, SlotChild
+from runtime.children import Errand, Execution, Member, SlotChild, complain
 from runtime.messages import Answer, Deposed, Hello, Malformed, Refusal, Ticket, Welcome
 from runtime.sequence import OutOfOrder
 
@@ -114,7 +114,7 @@ class Launcher:
         except BlockingIOError:
             return
         except (Malformed, OSError) as error:
-            _complain(f"a client is dropped: {error}")
+            complain(f"a client is dropped: {error}")
             message, fds = None, []
         if message is None:
             self._drop_client(channel.fileno())
@@ -146,7 +146,7 @@ class Launcher:
         try:
             channel.send(message, fds)
         except OSError as error:
-            _complain(f"a client is dropped: {error}")
+            complain(f"a client is dropped: {error}")
             self._drop_client(channel.fileno())
 
     def _verbs(self) -> dict[type, Callable[..., None]]:
@@ -270,7 +270,7 @@ class Launcher:
             if isinstance(message, Ticket):
                 self._redeem(channel, message.ticket)
         except (Malformed, OSError) as error:
-            _complain(f"exec refused: {error}")
+            complain(f"exec refused: {error}")
         self._close_guest(channel.fileno())
 
     def _redeem(self, channel: Channel, text: str) -> None:
@@ -319,10 +319,6 @@ def _peer_uid(channel: Channel) -> int:
 
 def _is_plain(execution_id: str) -> bool:
     return execution_id.replace(".", "").isalnum() and execution_id.isascii() and not execution_id.startswith(".")
-
-
-def _complain(text: str) -> None:
-    os.write(2, f"launcher: {text}\n".encode())
 
 
 def _tell_ready() -> None:

@@ -123,7 +123,7 @@ def _start(orders: Orders, context: Context, control: Channel, books: Books) -> 
         exitrecord.write_marker(books.marker, marker)
         _tell(control, Ready(init_pid), (init_pidfd,))
         faultpoint.reach("monitor:waiting")
-        _wait_for_go(control)
+        _wait_for_go(control, init_pidfd)
         faultpoint.reach("monitor:go")
         sequence.follow(Proceed())
         ours.send(Proceed())
@@ -164,8 +164,13 @@ def _expect(channel: Channel, sequence: Sequence, kind: type) -> object:
     return message
 
 
-def _wait_for_go(control: Channel) -> None:
-    """Raises StepFailure when nobody will ever say it: told so, or the launcher is dead."""
+def _wait_for_go(control: Channel, init_pidfd: int) -> None:
+    """Raises StepFailure when it will never be said, because the launcher is dead, or to nobody: pid 1 is."""
+    poll = select.poll()
+    poll.register(control.fileno(), select.POLLIN)
+    poll.register(init_pidfd, select.POLLIN)
+    if any(fd == init_pidfd for fd, _ in poll.poll()):
+        raise StepFailure("container", errno.ESRCH, "")
     message, _ = control.receive()
     if not isinstance(message, Proceed):
         raise StepFailure("abandoned", errno.ECANCELED, "")

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from runtime import syscalls
+from runtime.channel import Channel
+from runtime.messages import Born
 
 
 class Child(NamedTuple):
@@ -41,6 +43,23 @@ def spawn(name: str, body: Callable[[], int], keep: Iterable[int], *, cgroup: in
         os.write(2, f"{name}[{os.getpid()}]: {traceback.format_exc()}".encode())
     finally:
         os._exit(status)
+
+
+def clone_as_sibling(flags: int, channel: Channel) -> int:
+    """Clones this process so that its own parent becomes the clone's parent too, and tells that parent by `Born`.
+
+    0 in the clone, which goes on only after that: otherwise its first message could overtake. Raises OSError.
+    """
+    read, write = os.pipe2(os.O_CLOEXEC)
+    pid, _ = syscalls.clone3(flags | syscalls.CLONE_PARENT)
+    if pid:
+        channel.send(Born(pid))
+        os.close(write)
+        return pid
+    os.close(write)
+    os.read(read, 1)  # end of file
+    os.close(read)
+    return 0
 
 
 def reset_signals() -> None:

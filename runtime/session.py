@@ -134,11 +134,10 @@ def _enter(orders: ExecOrders, init_pidfd: int, channel: Channel, stdio: list[in
             sc.prctl(sc.PR_SET_DUMPABLE, 0)
             sc.setns(init_pidfd, ALL_NAMESPACES)
             # Of the pid namespace only children are; the agent is to be their parent.
-            pid = sc.clone3(sc.CLONE_PARENT)[0]
+            pid = process.clone_as_sibling(0, channel)
         except OSError as error:
             raise failure("enter", error) from error
         if pid:
-            channel.send(Born(pid))
             return 0
         os.close(init_pidfd)
         return _become(orders, channel, stdio)

@@ -120,6 +120,7 @@ class Lab:
     def close(self) -> None:
         if self.process is not None:
             self.kill(signal.SIGTERM)
+        print(self.log.read_text())  # pytest shows it with a failure
         shutil.rmtree(self.folder)
 
     def new_id(self) -> str:
