@@ -250,10 +250,9 @@ class Job:
 
 @dataclass
 class JobList:
-    """Oldest first. `left_out` says how many older ones were not sent."""
+    """Oldest first."""
 
     jobs: tuple[Job, ...]
-    left_out: int = 0
 
 
 @dataclass
@@ -302,7 +301,7 @@ def decode(cls: type[T], data: dict[str, Any]) -> T:
 
 
 def decode_jobs(data: dict[str, Any]) -> JobList:
-    return JobList(tuple(decode(Job, item) for item in data["jobs"]), data.get("left_out", 0))
+    return JobList(tuple(decode(Job, item) for item in data["jobs"]))
 
 
 def exit_code(job: Job) -> int:

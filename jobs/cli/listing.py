@@ -19,8 +19,8 @@ jobs list --json | jq '.[] | select(.exit_status != 0) | .job'
 
 def command(
     states: Annotated[str, typer.Option("--state", metavar="STATE,…", help="Only these states.")] = "",
-    newest: Annotated[int, typer.Option("--newest", "-n", min=1, max=10000, help="The last so many.")] = 30,
-    everything: Annotated[bool, typer.Option("--all", "-a", help="All of them, however old.")] = False,
+    newest: Annotated[int, typer.Option("--newest", "-n", min=1, max=5000, help="The last so many.")] = 30,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="The last 5000.")] = False,
     everyone: Annotated[bool, typer.Option("--everyone", help="The jobs of all users; for operators.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep showing them; Ctrl-C ends it.")] = False,
     as_json: AsJson = False,

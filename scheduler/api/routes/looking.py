@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import anyio.lowlevel
 from fastapi import APIRouter, Query
 
 from jobs import protocol
@@ -13,7 +14,7 @@ from jobs.record import Record, State
 from scheduler.api.parts import JobId, Parts, Peer, job_id
 from scheduler.api.views import view
 
-MOST_LISTED = 10_000
+MOST_LISTED = 5000
 
 
 def router(parts: Parts) -> APIRouter:
@@ -34,15 +35,23 @@ def router(parts: Parts) -> APIRouter:
         records = await parts.reader.records(
             uid=None if everyone else peer.uid, states=_states(state or []), newest=newest or MOST_LISTED
         )
-        return protocol.JobList(tuple(live(parts, record) for record in records))
+        found = []
+        for number, record in enumerate(records):
+            found.append(live(parts, record))
+            if number % 200 == 199:
+                await anyio.lowlevel.checkpoint()  # a long list must not hold up the scheduler
+        return protocol.JobList(tuple(found))
 
     @routes.get("/v1/jobs/{job}", summary="One job with its spec")
     async def show(job: JobId, peer: Peer) -> protocol.Job:
         return live(parts, await find(parts, peer, job), whole=True)
 
-    @routes.get("/v1/host", summary="What this host is and offers")
+    @routes.get("/v1/host", summary="What this host is and offers; what runs on it is told to operators")
     async def host(peer: Peer) -> dict[str, Any]:
-        return parts.node.describe()
+        found = parts.node.describe()
+        if not parts.access.operates(peer):
+            found.pop("executions", None)
+        return found
 
     @routes.get("/v1/head", summary="The end of the journal")
     async def head(peer: Peer) -> protocol.Head:

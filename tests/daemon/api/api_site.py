@@ -72,7 +72,7 @@ class ApiNode:
         return ExecTicket(self.exec_socket, "t" * 32)
 
     def describe(self) -> dict[str, Any]:
-        return {"kernel": "6.18"}
+        return {"kernel": "6.18", "executions": ["1.0.1"]}
 
     # The loop's verbs: the API must not call them.
     def _not_from_the_api(self, record: Record) -> None:

@@ -231,5 +231,6 @@ def test_images_are_changed_by_operators_only(site: ApiSite, tmp_path: object) -
 def test_host_and_head(site: ApiSite) -> None:
     alice = site.client(ALICE)
     assert alice.host() == {"kernel": "6.18"}
+    assert site.client(OPERATOR, OPERATORS_GID).host() == {"kernel": "6.18", "executions": ["1.0.1"]}
     submit(alice)
     assert (alice.head().seq, alice.head().hash) == site.head()

@@ -24,7 +24,7 @@ from jobs.cli.main import main
 main()
 """
 ANSWERS = {
-    "list": '{"jobs": [], "left_out": 0}',
+    "list": '{"jobs": []}',
     "submit": '{"jobs": [1], "names": ["x"]}',
 }
 
