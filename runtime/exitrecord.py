@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 RECORD_BYTES = 4096
 MARKER_BYTES = 512
-_PATH_CHARACTERS = 900  # of the failed step's path; escaped to ASCII it stays below RECORD_BYTES
+_PATH_CHARACTERS = 280  # of the failed step's path; escaped to ASCII (12 bytes at most) it fits RECORD_BYTES
 FAILED_START_STATUS = 125  # as env(1), timeout(1) and container runtimes answer when they themselves failed
 
 
