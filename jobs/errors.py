@@ -5,7 +5,10 @@
     │   ├── SpecError        a key of a spec; names file, line, key, value
     │   ├── NoSuchJob        no such job, or not yours to see
     │   ├── NotAllowed       another user's job, or an operator's hold
-    │   └── WrongState       the verb does not apply to the job's state now
+    │   ├── WrongState       the verb does not apply to the job's state now
+    │   │   └── ImageInUse   a running job has the image as its root
+    │   ├── NoSuchImage      no image of that name on this host
+    │   └── BadImage         an archive, its manifest or one member is refused; names archive and member
     ├── HostError            this host refused or lacks something               exit 3
     │   ├── StepFailed       a named set-up step failed with an errno on a path
     │   ├── Unsupported      a capability this host does not have
@@ -86,6 +89,22 @@ class NotAllowed(UserError):
 class WrongState(UserError):
     code = "wrong-state"
     status = 409
+
+
+class ImageInUse(WrongState):
+    code = "image-in-use"
+
+
+class NoSuchImage(UserError):
+    code = "no-such-image"
+    status = 404
+
+
+class BadImage(UserError):
+    """`debian.tar: etc/x: its path leads through a symbolic link`."""
+
+    code = "bad-image"
+    status = 422
 
 
 class HostError(JobsError):

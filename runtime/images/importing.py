@@ -16,11 +16,10 @@ from typing import Any
 
 import anyio
 
-from jobs.errors import HostError, StepFailed
+from jobs.errors import BadImage, HostError, StepFailed
 from jobs.events import Owner
 from runtime import syscalls
 from runtime.images import imagefile, pack, unpack
-from runtime.images.errors import BadImage
 from runtime.images.helper import HelperResult, HelperRunner, MapMaker
 from runtime.images.limits import Limits
 

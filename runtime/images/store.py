@@ -20,10 +20,9 @@ from contextlib import suppress
 import anyio
 from anyio import to_thread
 
-from jobs.errors import HostError, StepFailed
+from jobs.errors import BadImage, HostError, ImageInUse, NoSuchImage, StepFailed
 from jobs.events import Owner
 from runtime.images import imagefile
-from runtime.images.errors import BadImage, ImageInUse, NoSuchImage
 from runtime.images.helper import HelperRunner, MapMaker
 from runtime.images.imagefile import ImageInfo
 from runtime.images.importing import Importer

@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 from builders_images import a_dir, a_file, a_hardlink, a_symlink, a_tar, header, layer_folders, pax, try_import
 
-from jobs.errors import JobsError
+from jobs.errors import BadImage, JobsError
 from runtime.images import pack, tree
-from runtime.images.errors import BadImage
 from runtime.images.limits import Budget, Limits, Refused
 from runtime.images.tarstream import TarReader
 

@@ -15,9 +15,8 @@ import pytest
 import zstandard
 from builders_images import OciLayout, a_dir, a_file, a_hardlink, a_tar, docker_save, header, pax, try_import
 
-from jobs.errors import HostError, JobsError
+from jobs.errors import BadImage, HostError, JobsError
 from runtime.images import importing
-from runtime.images.errors import BadImage
 from runtime.images.limits import Limits
 
 MIB = 1 << 20

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from builders_images import PLAIN, OciLayout, a_dir, a_file, a_tar, digest_of, docker_save, try_import
 
-from runtime.images.errors import BadImage
+from jobs.errors import BadImage
 
 GOOD = a_tar(a_file("etc/good"))
 EVIL = a_tar(a_file("etc/evil"))

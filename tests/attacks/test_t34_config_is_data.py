@@ -20,8 +20,8 @@ from builders_images import (
     with_store,
 )
 
+from jobs.errors import BadImage
 from runtime.images import imagefile
-from runtime.images.errors import BadImage
 from runtime.images.manifest import parse_config
 from runtime.images.store import ImageStore
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from builders_images import try_import
 
+from jobs.errors import BadImage
 from runtime.images import loopfs
-from runtime.images.errors import BadImage
 
 SIZE = 4 << 20
 

@@ -34,9 +34,8 @@ from builders_images import (
     with_store,
 )
 
-from jobs.errors import HostError
+from jobs.errors import BadImage, HostError, ImageInUse, NoSuchImage
 from jobs.events import Owner
-from runtime.images.errors import BadImage, ImageInUse, NoSuchImage
 from runtime.images.store import BLOCKS, ImageStore
 
 ROOT = str(Path(__file__).resolve().parents[2])

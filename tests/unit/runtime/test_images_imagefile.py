@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runtime.images.errors import BadImage
+from jobs.errors import BadImage
 from runtime.images.imagefile import check_name, from_bytes, info_of, read_report, stack, to_bytes, unpacked
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
