@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from socket import if_nametoindex
 from typing import Any
 
 from anyio import CancelScope, move_on_after, sleep
@@ -23,6 +24,8 @@ from netbridge.rate import Bucket
 from netbridge.wiring import AddAddress, BindPort, DefaultRoute, DeleteLink, LinkUp, MakeBridge, MakeVeth, Step, undo_of
 
 NTF_MASTER, NUD_STATIC = 0x04, 0x40  # linux/neighbour.h; NUD_NOARP is what bridge(8) calls static
+RTEXT_FILTER_SKIP_STATS = 8  # linux/rtnetlink.h; half of a link message is counters
+_LOOPBACK_INDEX = 1  # in every namespace (net/core/dev.c, LOOPBACK_IFINDEX)
 _BR_STATE_FORWARDING = 3  # linux/if_bridge.h
 _FORWARDING_S = 2.0  # twice the kernel's longest delay
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.0005, 0.02
@@ -40,22 +43,24 @@ class Link:
 class Netlink:
     """One namespace's links."""
 
-    def __init__(self, socket: AsyncIPRoute) -> None:
+    def __init__(self, socket: AsyncIPRoute, *, ours: bool) -> None:
         self._socket = socket
+        self._ours = ours  # the namespace that this process is in
+        self._indices = {"lo": _LOOPBACK_INDEX}  # of links that the steps of this short session touch
 
     @classmethod
     @asynccontextmanager
     async def here(cls) -> AsyncIterator[Netlink]:
         """The daemon's own namespace."""
         async with AsyncIPRoute(groups=0) as socket:
-            yield cls(socket)
+            yield cls(socket, ours=True)
 
     @classmethod
     @asynccontextmanager
     async def through(cls, fd: int) -> AsyncIterator[Netlink]:
         """The namespace in which `fd`, an AF_NETLINK datagram socket, was opened. The caller keeps `fd`."""
         async with AsyncIPRoute(fileno=os.dup(fd), groups=0) as socket:  # pyroute2 closes what it is given
-            yield cls(socket)
+            yield cls(socket, ours=False)
 
     async def perform(self, steps: Iterable[Step]) -> None:
         """All of them, or none: a failure takes back what was done, in reverse. Raises StepFailed."""
@@ -76,7 +81,7 @@ class Netlink:
 
     async def link(self, name: str) -> Link | None:
         try:
-            messages = await self._socket.link("get", ifname=name)
+            messages = await self._socket.link("get", ifname=name, ext_mask=RTEXT_FILTER_SKIP_STATS)
         except NetlinkError:
             return None
         return _link(messages[0])
@@ -96,16 +101,21 @@ class Netlink:
         return False
 
     async def _port_state(self, port: str) -> int:
-        messages = await self._socket.link("get", ifname=port)
+        messages = await self._socket.link("get", ifname=port, ext_mask=RTEXT_FILTER_SKIP_STATS)
         info = messages[0].get_attr("IFLA_LINKINFO")
         slave = info.get_attr("IFLA_INFO_SLAVE_DATA") if info else None
         return int(slave.get_attr("IFLA_BRPORT_STATE")) if slave else -1
+
+    def exists(self, name: str) -> bool:
+        """In our own namespace."""
+        return _index_here(name) != 0
 
     async def try_delete(self, name: str) -> bool:
         """False when there is no such link."""
         link = await self.link(name)
         if link is None:
             return False
+        self._indices.pop(name, None)
         try:
             await self._socket.link("del", index=link.index)
         except NetlinkError:
@@ -170,10 +180,24 @@ class Netlink:
         )
 
     async def _index(self, step: str, name: str) -> int:
+        """One system call where that is possible: a request through pyroute2 costs a quarter of a millisecond."""
+        if name not in self._indices:
+            index = _index_here(name) if self._ours else await self._index_there(name)
+            if index == 0:
+                raise StepFailed(step, errno.ENODEV, name)
+            self._indices[name] = index
+        return self._indices[name]
+
+    async def _index_there(self, name: str) -> int:
         link = await self.link(name)
-        if link is None:
-            raise StepFailed(step, errno.ENODEV, name)
-        return link.index
+        return link.index if link else 0
+
+
+def _index_here(name: str) -> int:
+    try:
+        return if_nametoindex(name)
+    except OSError:
+        return 0
 
 
 def _link(message: Any) -> Link:

@@ -39,7 +39,7 @@ class _StillDying(Exception):
 async def _wire(settings: NetworkSettings, address: str, netlink_fd: int, netns_fd: int) -> None:
     port = port_of(settings, address)
     async with Netlink.here() as host:
-        if await host.link(port) is not None:
+        if host.exists(port):
             raise _StillDying(port)
         await host.perform(host_steps(settings, address, netns_fd))
         try:
