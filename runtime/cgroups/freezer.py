@@ -3,6 +3,7 @@
 - A freeze that is not complete within its deadline, or that is cancelled, is undone before the error leaves.
 - `is_frozen` is about this group's own request: a frozen ancestor does not count.
 - Anything may fail half way: thawing a group that is not frozen is fine.
+- A group that is gone is an OSError (ENOENT, ENODEV) with its path.
 """
 
 from __future__ import annotations

@@ -75,6 +75,9 @@ class JobGroup:
             place = self.places.get(controller)
             if place is None:
                 continue
+            if not os.path.isdir(place.run) and os.path.isdir(self._core_place().run):
+                notes.append(f"{controller}: not mounted when this job started; it runs without")
+                continue
             try:
                 notes += write_down(place, limits)
             except OSError as refused:
@@ -95,8 +98,11 @@ class JobGroup:
     async def kill(self) -> None:
         """Everything in `run` dies, frozen or not; returns when it is empty. Raises StillAlive."""
         place = self._core_place()
-        if os.path.isdir(place.run):
+        try:
             await kill(place.run, place.version)
+        except OSError as refused:
+            if refused.errno not in (errno.ENOENT, errno.ENODEV):  # gone, so empty
+                raise StepFailed("cgroup:kill", refused.errno or 0, str(refused.filename or place.run)) from refused
 
     def populated(self) -> bool:
         """Is any process left in `run`? False when the group is gone."""
