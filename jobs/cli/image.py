@@ -15,6 +15,7 @@ app = typer.Typer(
            "  jobs image list",
 )  # fmt: skip
 EXAMPLES = ""
+COLUMNS = ("name", "kind", "layers", "size_bytes", "files", "imported_at")
 
 
 @app.command("import")
@@ -31,12 +32,15 @@ def import_(
     from jobs import protocol
     from jobs.cli.connect import daemon
     from jobs.cli.terminal import json_data, say
+    from jobs.render import printable
 
     request = protocol.ImportImage(name, os.path.abspath(source), kind)  # type: ignore[arg-type]
     found = daemon().import_image(request)
     if as_json:
         json_data(found)
     else:
+        for note in found.get("notes", ()):
+            say(f"note: {printable(note)}")
         say(f'imported image {name}; use it in a spec with: [image] source = "{name}"')
         for note in found["notes"]:
             say(f"note: {note}")
@@ -53,7 +57,7 @@ def list_(as_json: AsJson = False) -> None:
     if as_json:
         json_data(images)
     elif images:
-        titles = list(images[0])
+        titles = [title for title in COLUMNS if title in images[0]]
         rows = [[_cell(title, image[title]) for title in titles] for image in images]
         data(render.plain_table([title.removesuffix("_bytes").removesuffix("_at").upper() for title in titles], rows))
     else:

@@ -133,11 +133,12 @@ def run(arguments: list[str]) -> int:
 
 
 def _explain(error: JobsError) -> int:
-    from jobs.render import with_program
+    from jobs.render import printable, with_program
 
-    say("\n".join(f"error: {line}" if not line.startswith(" ") else line for line in error.message.splitlines()))
-    if error.hint:
-        say(f"  hint: {with_program(error.hint, program())}")
+    for line in error.message.splitlines():  # names of files and of archive members may be in it
+        say(printable(line) if line.startswith(" ") else f"error: {printable(line)}")
+    for line in with_program(error.hint, program()).splitlines():
+        say(f"  hint: {printable(line)}")
     return error.exit_code
 
 
