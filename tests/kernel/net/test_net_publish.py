@@ -16,6 +16,7 @@ from jobs.spec import Publish
 from netbridge.network import Network
 
 WEB = (Publish(8080, 80),)
+_CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 8080), 2)"
 
 
 @pytest.mark.parametrize("br_netfilter", ["1", "0"])
@@ -31,6 +32,17 @@ def test_a_published_port_is_reached_from_everywhere(lab: Lab, br_netfilter: str
             assert connects(None, HOST, 8080), "host, its own address"
             assert connects(None, "10.213.0.1", 8080), "host, the gateway's address"
             assert connects(None, "127.0.0.1", 8080), "host, loopback"
+            for address in (HOST, "127.0.0.1"):  # any user of the host
+                run(
+                    "setpriv",
+                    "--clear-groups",
+                    "--regid=65534",
+                    "--reuid=1001",
+                    "/usr/bin/python3",
+                    "-c",
+                    _CONNECT,
+                    address,
+                )
             assert connects(stranger.space, HOST, 8080), "another owner's job, by way of the host"
             assert connects(sibling.space, HOST, 8080), "the same owner's job, by way of the host"
             if br_netfilter == "0":  # br_netfilter would send it back through the port it came from; a bridge does not
