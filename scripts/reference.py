@@ -22,6 +22,9 @@ from jobs import errors, states
 from jobs.cli import main as cli
 from jobs.record import FINAL, State
 from jobs.specfile import json_schema
+from scheduler.api.access import Access
+from scheduler.api.app import create_app
+from scheduler.api.parts import Parts
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE = "<!-- Made by scripts/reference from {source}; do not edit. -->\n"
@@ -37,6 +40,7 @@ def documents() -> dict[str, str]:
         "docs/reference/commands.md": commands(),
         "docs/reference/states.md": state_table(),
         "docs/reference/errors.md": error_table(),
+        "docs/reference/api.md": api(),
     }
 
 
@@ -216,6 +220,37 @@ def error_table() -> str:
         text = said[1] if said else inspect.cleandoc(error.__doc__ or "").partition("\n")[0]
         lines.append(f"| `{error.code}` | {error.exit_code} | {error.status} | {_cell(text)} |")
     return "\n".join([*lines, ""])
+
+
+# ── the API ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def api() -> str:
+    nothing: Any = None  # only the description is wanted; no route is called
+    parts = Parts(nothing, nothing, nothing, nothing, nothing, nothing, nothing, Access(), nothing)
+    description = create_app(parts).openapi()
+    lines = [
+        MADE.format(source="scheduler/api/"), "# The API\n",
+        "HTTP with JSON on the Unix socket `/run/jobs/jobsd.sock`; the CLI uses nothing else. "
+        "Who asks is what the kernel says of the peer: a user sees and steers their own jobs, root and members of the operators' group all. "
+        "`GET /v1/openapi.json` is the whole description.\n",
+        "```sh", "curl --unix-socket /run/jobs/jobsd.sock http://jobsd/v1/jobs", "```\n",
+        "Every answer that is not 2xx is `{code, message, hint, problems}`; the codes are in [errors](errors.md). "
+        "A submission carries a `request_id`: the same one again is the same submission.\n",
+        "| method | path | | parameters and keys |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for path, methods in description["paths"].items():
+        for method, each in methods.items():
+            names = ", ".join(f"`{name}`" for name in _inputs(description, each))
+            lines.append(f"| {method.upper()} | `{path}` | {_cell(each['summary'])} | {names} |")
+    return "\n".join([*lines, ""])
+
+
+def _inputs(description: dict[str, Any], operation: dict[str, Any]) -> list[str]:
+    queries = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    schema = description["components"]["schemas"].get(body.get("$ref", "").rpartition("/")[2], {})
+    return [*queries, *schema.get("properties", ())]
 
 
 def _errors(error: type[errors.JobsError]) -> Iterator[type[errors.JobsError]]:

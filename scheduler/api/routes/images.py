@@ -19,7 +19,7 @@ Name = Annotated[str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 def router(parts: Parts) -> APIRouter:
     routes = APIRouter(tags=["images"])
 
-    @routes.get("/v1/images")
+    @routes.get("/v1/images", summary="Images that specs can name")
     async def list_images(peer: Peer) -> list[dict[str, Any]]:
         return [asdict(image) for image in await parts.images.list()]
 
@@ -39,7 +39,7 @@ def router(parts: Parts) -> APIRouter:
         finally:
             os.close(source)
 
-    @routes.delete("/v1/images/{name}", status_code=204)
+    @routes.delete("/v1/images/{name}", status_code=204, summary="Refused while a running job uses it")
     async def remove_image(name: Name, peer: Peer) -> None:
         parts.access.must_operate(peer, "removing an image")
         await parts.images.remove(name)
