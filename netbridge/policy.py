@@ -231,9 +231,8 @@ table inet {table} {{
     }}
     chain host_to_job {{
         type filter hook output priority filter; policy accept;
-        oifname != {bridge} accept
+        oifname != {bridge} accept  # also what publish_host redirects: the hook still sees lo
         ct state established,related accept
-        ct status dnat accept
         meta skuid 0 accept
         ip daddr . meta skuid @reach accept
         reject with icmp type admin-prohibited
