@@ -232,8 +232,8 @@ def api() -> str:
     lines = [
         MADE.format(source="scheduler/api/"), "# The API\n",
         "HTTP with JSON on the Unix socket `/run/jobs/jobsd.sock`; the CLI uses nothing else. "
-        "Who asks is what the kernel says of the peer: a user sees and steers their own jobs, root and members of the operators' group all. "
-        "`GET /v1/openapi.json` is the whole description.\n",
+        "Who asks is what the kernel says of the peer: a user sees and steers their own jobs, "
+        "root and members of the operators' group all. `GET /v1/openapi.json` is the whole description.\n",
         "```sh", "curl --unix-socket /run/jobs/jobsd.sock http://jobsd/v1/jobs", "```\n",
         "Every answer that is not 2xx is `{code, message, hint, problems}`; the codes are in [errors](errors.md). "
         "A submission carries a `request_id`: the same one again is the same submission.\n",
