@@ -8,7 +8,7 @@ import socket
 
 import anyio
 import pytest
-from netlab import HOST, Lab, connects, listening, run
+from netlab import HOST, WORLD, Lab, connects, listening, run
 
 from jobs.errors import StepFailed
 from jobs.priority_class import PriorityClass
@@ -121,6 +121,22 @@ def test_only_root_publishes_a_privileged_port(lab: Lab) -> None:
         with pytest.raises(StepFailed, match="22/tcp: Permission denied"):
             await lab.job(network, owner=1000, publish=(Publish(22, 22),))
         await lab.job(network, owner=0, publish=(Publish(22, 22),))
+        await network.stop()
+
+    anyio.run(main)
+
+
+def test_answers_leave_by_the_link_of_the_question(lab: Lab) -> None:
+    """`uplink` says where jobs may begin a conversation; who asks from elsewhere still gets an answer."""
+    run("ip", "link", "add", "other0", "type", "veth", "peer", "name", "other1")
+
+    async def main() -> None:
+        network = Network(lab.settings(uplink="other0"))
+        await network.start()
+        job = await lab.job(network, publish=WEB)
+        with job.listen(80), listening(lab.world, WORLD, 80):
+            assert connects(lab.world, HOST, 8080)
+            assert not connects(job.space, WORLD, 80, timeout_s=0.3)
         await network.stop()
 
     anyio.run(main)
