@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 
 from jobs.ids import ExecutionId
@@ -24,8 +25,8 @@ RESOLV_CONFS = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 
 def render(attached: Iterable[Attached]) -> str:
     """The hosts file of one owner. Of several jobs with one name the oldest comes first, and so answers."""
-    ordered = sorted(attached, key=lambda each: ExecutionId.parse(each.execution_id))
-    return _LOCAL + "".join(f"{each.address}\t{' '.join(_names(each))}\n" for each in ordered)
+    entries = sorted(_entry(each.execution_id, each.address, each.job_name) for each in attached)
+    return _LOCAL + "".join(line for _, line in entries)
 
 
 def resolv_conf(texts: Sequence[str]) -> str:
@@ -89,12 +90,17 @@ class HostsFiles:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _names(attached: Attached) -> list[str]:
-    execution = ExecutionId.parse(attached.execution_id)
+@lru_cache(maxsize=4096)  # one owner's file is written at each of their attaches, with all of their jobs
+def _entry(execution_id: str, address: str, job_name: str) -> tuple[ExecutionId, str]:
+    execution = ExecutionId.parse(execution_id)
+    return execution, f"{address}\t{' '.join(_names(execution, job_name))}\n"
+
+
+def _names(execution: ExecutionId, job_name: str) -> list[str]:
     task = f"job-{execution.job}-{execution.index}"
     names = [f"job-{execution.job}", task] if execution.index == 0 else [task]
-    if _LABEL.fullmatch(attached.job_name) and not _OURS.fullmatch(attached.job_name):
-        names.insert(0, attached.job_name)
+    if _LABEL.fullmatch(job_name) and not _OURS.fullmatch(job_name):
+        names.insert(0, job_name)
     return names
 
 
