@@ -26,6 +26,7 @@ from jobs.states import TIME_LIMIT
 from runtime import exitrecord, faultpoint
 from runtime.cgroups.freezer import FreezeTimeout
 from runtime.cgroups.group import JobGroup
+from runtime.client import Created, Launcher
 from scheduler.node.host import Host
 from scheduler.node.prepare import Prepared, limits, prepare, readopt, spool_of
 from scheduler.node.running import RunClock
@@ -105,33 +106,47 @@ class Execution:
     async def _build(self) -> int:
         """Returns the monitor's pidfd once the program runs. Raises JobsError."""
         faultpoint.reach("jobsd-placed")
+        tuned = self.record.version
         self.prepared = await prepare(self.host, self.record, self._undo)
         self.group = self.prepared.group
         faultpoint.reach("jobsd-prepared")
         try:
-            launcher = await self.host.launcher()
-            created = await launcher.create(self.id, self.prepared.plan, self.prepared.fds)
+            launcher, created = await self._create()
         except LauncherGone:
             return await self._fate(self._monitor())
         finally:
             self.prepared.close_fds()
         faultpoint.reach("jobsd-created")
         try:
-            await self._attach_network()
-            self._retune()  # a priority may have changed since the plan was made
-            faultpoint.reach("jobsd-attached")
+            if self.record.version != tuned:
+                self._retune()  # a priority has changed since the limits were written
             await launcher.go(self.id)
         except LauncherGone:
             await self._fate(created.monitor_pidfd)
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._abandon(created.monitor_pidfd)
-            os.close(created.monitor_pidfd)
+            await self._abandon(created.monitor_pidfd)
             raise
         faultpoint.reach("jobsd-gone")
         await self._started()
         faultpoint.reach("jobsd-started")
         return created.monitor_pidfd
+
+    async def _create(self) -> tuple[Launcher, Created]:
+        """The container, while its network is attached beside it. Raises JobsError; then neither is left to run."""
+        assert self.prepared is not None
+        launcher = await self.host.launcher()
+        created: Created | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._attach_network)
+                created = await launcher.create(self.id, self.prepared.plan, self.prepared.fds)
+                faultpoint.reach("jobsd-creating")
+        except BaseExceptionGroup as group:
+            if created is not None:
+                await self._abandon(created.monitor_pidfd)
+            raise group.exceptions[0] from None
+        assert created is not None
+        return launcher, created
 
     def _monitor(self) -> int | None:
         marker = exitrecord.read_marker(f"{self._spool}/started")
@@ -166,10 +181,11 @@ class Execution:
 
     async def _abandon(self, pidfd: int) -> None:
         """Nothing ran: end what was created, and wait until it is gone."""
-        with anyio.move_on_after(FATE_S):
+        with anyio.move_on_after(FATE_S, shield=True):
             with suppress(JobsError, OSError):  # a launcher that died takes the waiting child with it
                 await (await self.host.launcher()).abandon(self.id)
             await anyio.wait_readable(pidfd)
+        os.close(pidfd)
 
     async def _started(self) -> None:
         self.clock.start(time.monotonic())
