@@ -14,9 +14,17 @@ from runtime.exitrecord import ExitRecord, Marker
 
 RECORDS = st.builds(
     ExitRecord,
-    st.integers(0, 255), st.booleans(), st.floats(0, 2e9), st.just("boot"), st.integers(0, 1 << 60),
-    st.integers(0, 1 << 60), st.integers(0, 1 << 60), st.sampled_from(["", "mount-overlay"]), st.integers(0, 4095), st.text(max_size=5000),
-)  # fmt: skip
+    st.integers(0, 255),
+    st.booleans(),
+    st.floats(0, 2e9),
+    st.just("boot"),
+    st.integers(0, 1 << 60),
+    st.integers(0, 1 << 60),
+    st.integers(0, 1 << 60),
+    st.sampled_from(["", "mount-overlay"]),
+    st.integers(0, 4095),
+    st.text(max_size=5000),
+)
 
 
 @pytest.fixture(scope="module")
