@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -48,14 +49,18 @@ def test_behind_the_limit_is_a_hole(tmp_path: Path, limit: int) -> None:
     assert path.stat().st_blocks * 512 <= limit * 1.125 + 3 * 4096 + 40_000
 
 
-def test_a_full_disk_drops_and_counts(tmp_path: Path) -> None:
-    """/dev/full answers ENOSPC to every write."""
+def test_where_no_byte_more_can_be_stored_it_drops_and_counts(tmp_path: Path) -> None:
+    """By a limit of the file's size (EFBIG); ENOSPC of a real full filesystem: tests/kernel/launcher."""
     log = LogFile(str(tmp_path / "log"), 1 << 20)
-    full = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(full, log.fd)
-    os.close(full)
-    fed(log, b"x" * 100_000)
-    assert (log.written_bytes, log.dropped_bytes) == (0, 100_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        fed(log, b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "log").read_bytes() == b"x" * log.written_bytes
+    assert 0 < log.written_bytes <= 50_000
+    assert log.written_bytes + log.dropped_bytes == 100_000
     os.close(log.fd)
 
 
