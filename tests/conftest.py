@@ -68,13 +68,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 # ── the leak check ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _leak_check() -> Iterator[None]:
+def _leak_check(run_id: str) -> Iterator[None]:
     if not CHECK_LEAKS:
         yield
         return
-    before = leaks.take(RUN_ID)
+    before = leaks.take(run_id)
     yield
-    if left := leaks.wait_clean(before, RUN_ID):
+    if left := leaks.wait_clean(before, run_id):
         pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
 
 
@@ -86,14 +86,15 @@ def _below(request: pytest.FixtureRequest, folder: str) -> bool:
 def _nothing_left_by_module(request: pytest.FixtureRequest) -> Iterator[None]:
     """A module may share an installation among its tests; what counts is what is there after the last one."""
     if _below(request, "kernel") or _below(request, "e2e") or _below(request, "attacks"):
-        yield from _leak_check()
+        yield from _leak_check(RUN_ID)
     else:
         yield
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left_by_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Without processes: a test may restart what its module shares."""
     if _below(request, "kernel"):
-        yield from _leak_check()
+        yield from _leak_check("")
     else:
         yield

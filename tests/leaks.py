@@ -32,7 +32,7 @@ class Picture:
     def left(self, before: Picture) -> list[str]:
         """`mount /x`, `link veth3` … that were not there before; changed sysctls too."""
         return [
-            f"{kind} {thing}"
+            f"{kind} {thing} {_command(thing)}".rstrip() if kind == "process" else f"{kind} {thing}"
             for kind, now in self.things.items()
             for thing in sorted((now - before.things.get(kind, Counter())).elements())
         ]
@@ -117,12 +117,19 @@ def _processes(run_id: str) -> list[str]:
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             marked = f"{RUN_MARK}={run_id}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
         if marked and int(pid) != os.getpid():
-            found.append(f"{pid} {command.strip()}")
+            found.append(pid)
     return found
+
+
+def _command(pid: str) -> str:
+    """For the message only: a process that execs is still the same one."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _descriptors() -> list[str]:
