@@ -9,6 +9,7 @@ Nothing here starts a process. A daemon that leaves its jobs running just exits:
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -29,9 +30,12 @@ from netbridge.ledger import Ledger
 from netbridge.names import NetworkSettings, address_of
 from netbridge.netlink import Netlink
 from netbridge.nft import Nft
+from netbridge.obstacles import obstacles
 from netbridge.pool import wire
 from netbridge.sweep import sweep
 from netbridge.wiring import loopback_steps
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Attachment", "Network", "NetworkSettings"]
 
@@ -143,6 +147,17 @@ class Network:
         ours = {"lo", self._settings.bridge}
         return tuple(name for name in names if name not in ours and address_of(self._settings, name) is None)
 
+    async def obstacles(self) -> list[str]:
+        """Rules of others that will stop jobs' packets, a line each. Raises StepFailed."""
+        return obstacles(await self._nft.list_chains(), self._settings.bridge)
+
+    async def _warn(self) -> None:
+        try:
+            for line in await self.obstacles():
+                log.warning("jobs may not reach the world: %s", line)
+        except StepFailed as error:  # somebody's rules that this libnftables can't read are no reason not to start
+            log.warning("%s", error)
+
     def _claim(self, known: Sequence[Attached]) -> None:
         for each in known:
             try:
@@ -159,6 +174,7 @@ class Network:
         await self._nft.run("net:policy", self._tables(self._attachments.all))
         sysctl.write_all(sysctls_of_the_bridge(self._settings))
         self._forwarding.begin()
+        await self._warn()
 
     def _tables(self, attached: Sequence[Attached]) -> str:
         resolvers = hosts.servers(self.resolv_conf())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import json
 import sys
 from types import ModuleType
 from typing import Any
@@ -42,6 +43,21 @@ class Nft:
         In a thread: the kernel's commit lock may be held for long by somebody else's transaction.
         """
         await to_thread.run_sync(self._run, step, commands, limiter=self._one_at_a_time)
+
+    async def list_chains(self) -> list[dict[str, Any]]:
+        """Every chain of the namespace, as libnftables-json(5) has it. Raises StepFailed."""
+        return await to_thread.run_sync(self._list_chains, limiter=self._one_at_a_time)
+
+    def _list_chains(self) -> list[dict[str, Any]]:
+        self._context.set_json_output(True)
+        try:
+            status, output, error = self._context.cmd("list chains")
+        finally:
+            self._context.set_json_output(False)
+        if status != 0:
+            raise _failure("net:list", error)
+        found: list[dict[str, Any]] = json.loads(output)["nftables"]
+        return found
 
     def _run(self, step: str, commands: str) -> None:
         status, _, error = self._context.cmd(commands)

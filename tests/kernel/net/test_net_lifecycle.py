@@ -276,6 +276,27 @@ def test_two_instances_side_by_side(lab: Lab) -> None:
     anyio.run(main)
 
 
+def test_a_firewall_that_drops_is_told(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    """An accept of ours does not help against it; the message says where to look."""
+
+    async def main() -> None:
+        network = Network(lab.settings())
+        await network.start()
+        assert await network.obstacles() == []
+        run(
+            "nft",
+            "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }",
+        )
+        job = await lab.job(network)
+        with listening(lab.world, WORLD, 80):
+            assert not connects(job.space, WORLD, 80, timeout_s=0.3)
+        await Network(lab.settings()).start()
+        assert "ip table filter, chain FORWARD: drops by default" in caplog.text
+        await network.stop()
+
+    anyio.run(main)
+
+
 def test_another_bridge_of_the_host_is_left_alone(lab: Lab) -> None:
     """Whatever else is bridged here, say by a container engine, does not notice us."""
 
