@@ -46,7 +46,7 @@ class Netlink:
     def __init__(self, socket: AsyncIPRoute, *, ours: bool) -> None:
         self._socket = socket
         self._ours = ours  # the namespace that this process is in
-        self._indices = {"lo": _LOOPBACK_INDEX}  # of links that the steps of this short session touch
+        self._indices = {"lo": _LOOPBACK_INDEX}  # of links touched so far; an object lives for a few steps
 
     @classmethod
     @asynccontextmanager

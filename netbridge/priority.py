@@ -1,4 +1,4 @@
-"""What each mechanism is told about a priority class. Pure; DESIGN §8 and KERNEL notes in docs/concepts rule it.
+"""What each mechanism is told about a priority class. Pure; netbridge/README.md rules it.
 
 One field of the spec reaches the wire on three ways:
 
@@ -13,8 +13,6 @@ All of them end in `skb->priority`, whose value is a class of an HTB qdisc on th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from jobs.priority_class import HTB_MAJOR, PriorityClass
 
 
@@ -26,8 +24,3 @@ def tc_class(priority_class: PriorityClass) -> str:
 def classid(priority_class: PriorityClass) -> int:
     """For net_cls.classid, which takes 0xAAAABBBB = class AAAA:BBBB (cgroup-v1/net_cls.rst)."""
     return priority_class.skb_priority
-
-
-def ifpriomap(priority_class: PriorityClass, interfaces: Iterable[str]) -> tuple[str, ...]:
-    """Lines for net_prio.ifpriomap, one write each: the kernel drops a second pair of the same write silently."""
-    return tuple(f"{interface} {priority_class.skb_priority}" for interface in interfaces)

@@ -11,7 +11,7 @@ from jobs.spec import Publish
 from netbridge import policy
 from netbridge.attached import Attached, Attachment, from_json, to_json
 from netbridge.names import NetworkSettings, mac_of, port_of
-from netbridge.priority import classid, ifpriomap, tc_class
+from netbridge.priority import classid, tc_class
 from netbridge.rate import receiving, sending
 
 SETTINGS = NetworkSettings("jobs0", "10.213.0.0/16", "jobs", "/state")
@@ -86,7 +86,6 @@ def test_attached_survives_json() -> None:
 def test_classes_are_told_to_every_mechanism_alike() -> None:
     assert [tc_class(each) for each in PriorityClass] == ["4a0b:1", "4a0b:2", "4a0b:3", "4a0b:4"]
     assert classid(PriorityClass.REALTIME) == 0x4A0B0004
-    assert ifpriomap(PriorityClass.BACKGROUND, ("eth0", "wlan0")) == (f"eth0 {0x4A0B0001}", f"wlan0 {0x4A0B0001}")
 
 
 @pytest.mark.parametrize("rate", [1000, 10**6, 10**9, 10**13])
