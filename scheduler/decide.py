@@ -18,7 +18,7 @@ from jobs.record import Record, State
 from jobs.verdict import Going, Never, NotNow, Verdict
 from scheduler import shortage
 from scheduler.allocate import Demand, allocate, demand_of, earmark, thaw_demand
-from scheduler.capacity import Ledger, hold_for, hold_of, ports_of
+from scheduler.capacity import Hold, Ledger, hold_for, hold_of, ports_of
 from scheduler.priority import order_key
 from scheduler.world import World
 
@@ -89,17 +89,20 @@ class Decision:
         if record.job in self._going:
             return self._going[record.job]
         if record.job in self._thaws:
-            return self._not_now(thaw_demand(record), record.job)
+            return self._not_now(thaw_demand(record), record.job, headroom=False)
         demand = demand_of(record.spec)
         if record.state is not State.QUEUED or demand not in self._blocked or self._left is None:
             return None
         if not self._blocked[demand]:
             return Never(shortage.impossible(self._left.capacity, demand))
-        return self._not_now(demand, record.job)
+        return self._not_now(demand, record.job, headroom=True)
 
-    def _not_now(self, demand: Demand, job: int) -> NotNow:
+    def _not_now(self, demand: Demand, job: int, *, headroom: bool) -> NotNow:
         assert self._left is not None
-        return NotNow(shortage.reasons(self._left, demand, job, self._protected))
+        left = self._left.copy()
+        for own in (job, -job):  # what it holds itself is not in its way
+            left.release(own)
+        return NotNow(shortage.reasons(left, demand, job, self._protected, headroom=headroom))
 
 
 def decide(world: World, now: float, ran_s: Mapping[int, float]) -> Decision:
@@ -168,8 +171,18 @@ class _Round:
                 continue
             self.thaws.add(record.job)
             if not self.protected:
-                demand = thaw_demand(record)
-                self._protect(record.job, replace(demand, memory_bytes=demand.memory_bytes - record.resident_bytes))
+                self._protect_thaw(record)
+
+    def _protect_thaw(self, record: Record) -> None:
+        """What it holds already, resident memory or kept CPUs, need not be earmarked again."""
+        demand = thaw_demand(record)
+        if record.placement is None:
+            self._protect(record.job, replace(demand, memory_bytes=max(0, demand.memory_bytes - record.resident_bytes)))
+            return
+        growth = hold_of(record).growth
+        free = {node: max(0, self.free.free_memory(node, headroom=False)) for node, _ in growth}
+        self.free.charge(-record.job, Hold(memory=tuple((node, min(size, free[node])) for node, size in growth)))
+        self.protected = record.job
 
     def _room_again(self, record: Record) -> Placement | None:
         """Releases what the frozen job holds in the scratch ledger; CPUs that it kept it gets again."""

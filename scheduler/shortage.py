@@ -11,11 +11,16 @@ from scheduler.allocate import Demand
 from scheduler.capacity import Capacity, Hold, Ledger
 
 
-def reasons(free: Ledger, demand: Demand, job: int, protected: int = 0) -> tuple[Reason, ...]:
+def reasons(free: Ledger, demand: Demand, job: int, protected: int = 0, *, headroom: bool = True) -> tuple[Reason, ...]:
     """At least one. `free` is the ledger at the end of the round; `protected` the job that holds an earmark in it."""
     nodes = _nodes(free.capacity, demand)
-    found = [*_jobs(free), *_ports(free, demand, job), *_cpus(free, demand, nodes), *_memory(free, demand, nodes),
-             *_pages(free, demand, nodes)]  # fmt: skip
+    found = [
+        *_jobs(free),
+        *_ports(free, demand, job),
+        *_cpus(free, demand, nodes),
+        *_memory(free, demand, nodes, headroom),
+        *_pages(free, demand, nodes),
+    ]
     if not found:
         found = [Reason("placement", 1, 0, detail="no set of memory nodes has the CPUs and the memory together")]
     if protected and protected != job:
@@ -86,8 +91,8 @@ def _cpus(free: Ledger, demand: Demand, nodes: list[NumaNode]) -> list[Reason]:
     return [Reason("cpus", demand.wide, have, "cpus", _some(holders))]
 
 
-def _memory(free: Ledger, demand: Demand, nodes: list[NumaNode]) -> list[Reason]:
-    have = sum(max(0, free.free_memory(node.id, headroom=True)) for node in nodes)
+def _memory(free: Ledger, demand: Demand, nodes: list[NumaNode], headroom: bool) -> list[Reason]:
+    have = sum(max(0, free.free_memory(node.id, headroom=headroom)) for node in nodes)
     if have >= demand.memory_bytes:
         return []
     ids = {node.id for node in nodes}

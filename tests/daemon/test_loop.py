@@ -12,6 +12,7 @@ import pytest
 from jobs import events as ev
 from jobs.record import Record, State
 from jobs.verdict import NotNow
+from scheduler.journal.database import DiskFull
 from scheduler.loop import GAP_S, RETRY_S
 from tests.builders import GIB, a_capacity, a_new_job
 from tests.fakes.clock import FakeClock
@@ -243,25 +244,44 @@ async def test_a_stale_decision_is_dropped(tmp_path: Path) -> None:
         assert daemon.node.verbs == []
 
 
+async def test_a_decision_on_an_older_record_is_dropped_even_where_it_would_be_legal(tmp_path: Path) -> None:
+    async with parts(tmp_path) as daemon:
+        await daemon.writer.submit([a_new_job()])
+
+        async def less_urgent() -> None:
+            await daemon.writer.propose(1, lambda record: ev.PriorityChanged(1, urgency=1))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(less_urgent)
+            await anyio.lowlevel.checkpoint()
+            await daemon.loop.round()
+        assert daemon.node.verbs == [], "the order may be another one now"
+        await daemon.loop.round()
+        assert daemon.node.verbs == [("start", 1)]
+
+
 async def test_a_round_that_finds_no_space_is_tried_again(tmp_path: Path) -> None:
     clock = FakeClock()
     async with parts(tmp_path, clock=clock, run_loop=True) as daemon:
+        (job,) = await daemon.writer.submit([a_new_job(time_limit_s=60.0)])
         await quiet(daemon, clock)
-        await daemon.writer.submit([a_new_job(hold=True)])
+        await daemon.node.started(daemon.writer, job)
         await quiet(daemon, clock)
         await _most_pages(daemon, full=True)
-        with pytest.raises(Exception, match="no space"):
+        with pytest.raises(DiskFull):
             while True:  # what the last page still holds
-                await daemon.writer.submit([a_new_job(hold=True, script="x" * 2000)])
-        with pytest.raises(Exception, match="no space"):
-            while True:
-                await daemon.writer.propose(1, lambda r: ev.PriorityChanged(1, urgency=r.urgency % 100 + 1))
-        assert daemon.node.verbs == []
+                await daemon.writer.propose(
+                    job, lambda record: ev.PriorityChanged(job, urgency=record.urgency % 100 + 1)
+                )
+        await quiet(daemon, clock)
+        daemon.node.ran[job] = 60.0
+        clock.advance(60.0)
+        await quiet(daemon, clock)
+        assert daemon.node.verbs == [("start", job)], "the end of its time could not be written"
         await _most_pages(daemon, full=False)
-        await daemon.writer.propose(1, lambda record: ev.HoldReleased(1, "owner"))
         clock.advance(RETRY_S)
         await quiet(daemon, clock)
-        assert daemon.node.verbs == [("start", 1)]
+        assert daemon.node.verbs == [("start", job), ("stop", job)]
 
 
 async def _most_pages(daemon: Parts, *, full: bool) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -17,7 +18,7 @@ from jobs.record import Record, State
 from scheduler.journal.database import DiskFull
 from scheduler.store import Store
 from scheduler.writer import RETRY_S, Writer
-from tests.builders import BOB, a_new_job, a_placement
+from tests.builders import BOB, a_capacity, a_new_job, a_placement
 from tests.fakes.clock import FakeClock
 from tests.fakes.daemon import parts
 
@@ -172,6 +173,32 @@ async def test_what_is_not_free_is_not_given(tmp_path: Path) -> None:
         assert daemon.world.ledger.owner == {3: 1}
 
 
+@pytest.mark.parametrize("exit_first", [True, False])
+async def test_what_one_event_of_a_batch_frees_the_next_may_give(tmp_path: Path, exit_first: bool) -> None:
+    async with parts(tmp_path, capacity=a_capacity(cpus_per_node=1)) as daemon:
+        await daemon.writer.submit([a_new_job(), a_new_job()])
+        await daemon.until_idle()
+        await daemon.node.started(daemon.writer, 1)
+        refused: list[WrongState] = []
+
+        async def place() -> None:
+            try:
+                await daemon.writer.propose(2, lambda record: ev.Placed(2, "2.0.1", a_placement(0), 0.0))
+            except WrongState as error:
+                refused.append(error)
+
+        async def exit() -> None:
+            assert await daemon.node.exited(daemon.writer, 1)
+
+        before = daemon.store.seq
+        async with anyio.create_task_group() as tasks:
+            for task in (exit, place) if exit_first else (place, exit):
+                tasks.start_soon(task)
+        assert daemon.store.seq == before + 1, "one batch"
+        assert bool(refused) != exit_first
+        assert daemon.world.ledger.owner == ({0: 2} if exit_first else {})
+
+
 # ── cancellation ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -199,6 +226,41 @@ async def test_a_writer_that_is_stopped_leaves_whole_commits(tmp_path: Path) -> 
             tasks.cancel_scope.cancel()
         async with parts(tmp_path) as daemon:
             await daemon.store.verify(everything=True)
+
+
+@pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "INSERT INTO entry", "INSERT INTO job", "COMMIT"])
+async def test_a_stop_in_the_middle_of_a_commit_lets_it_end_and_answers_truly(tmp_path: Path, statement: str) -> None:
+    """Without the shield the statement would still run in SQLite's thread, and the caller would hear of a failure."""
+    answers: list[list[int]] = []
+    async with parts(tmp_path) as daemon:
+        stopping = anyio.Event()
+        connection = daemon.store._writing
+        assert connection is not None
+        for name in ("execute", "executemany"):
+            _before(connection, name, statement, stopping.set)
+
+        async def submit() -> None:
+            with anyio.CancelScope(shield=True):  # a caller that stays to hear the answer
+                answers.append(await daemon.writer.submit([a_new_job()]))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(submit)
+            await stopping.wait()
+            daemon.stop()
+    async with parts(tmp_path) as daemon:
+        assert [[record.job for record in await daemon.store.records()]] == answers == [[1]]
+        await daemon.store.verify(everything=True)
+
+
+def _before(connection: Any, name: str, statement: str, do: Callable[[], None]) -> None:
+    real = getattr(connection, name)
+
+    def wrapped(sql: str, *values: Any) -> Any:
+        if statement in sql:
+            do()
+        return real(sql, *values)
+
+    setattr(connection, name, wrapped)
 
 
 async def _submit_or_hear(writer: Writer) -> None:

@@ -160,6 +160,20 @@ def test_one_and_a_half_is_two_cpus_at_three_quarters() -> None:
     assert place(ledger, cpus=0.25) is not None
 
 
+def test_parts_add_up_to_no_less_than_the_shares() -> None:
+    ledger = a_ledger(cpus_per_node=2)
+    placement = place(ledger, cpus=1.001)
+    assert placement is not None
+    ledger.charge(1, hold_for(placement))
+    assert ledger.shared == {0: 501, 1: 501}
+
+
+def test_a_fraction_opens_no_free_cpu_while_a_shared_one_has_room() -> None:
+    ledger = a_ledger(4, 5, 6, nodes=2, cpus_per_node=4)
+    ledger.charge(1, hold_for(Placement("test", (0,), (0,), False, 0.5)))
+    assert cpus(ledger, cpus=0.5) == (0,), "although node 1 is tighter"
+
+
 @pytest.mark.parametrize("share", [1 / 3, 0.1, 0.001])
 def test_the_sum_of_the_shares_never_exceeds_the_cpu(share: float) -> None:
     ledger, count = a_ledger(cpus_per_node=1), 0

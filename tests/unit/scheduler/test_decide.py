@@ -265,6 +265,34 @@ def test_kept_cpus_are_nobody_elses() -> None:
     assert isinstance(action, ThawPlace) and action.placement == sim.records[job].placement
 
 
+def test_kept_cpus_are_not_enough_when_the_memory_is_gone() -> None:
+    sim = a_simulation(cpus_per_node=4, memory_per_node=8 * GIB)
+    job = frozen(sim, memory=4 * GIB, keep=True)
+    other = frozen(sim, memory=4 * GIB)
+    third = running(sim, memory=3 * GIB)  # the headroom is for one of the two, not for both
+    sim.happen(ev.ResumeRequested(other, "owner"))
+    sim.round()
+    assert sim.records[other].state is State.THAWING
+    sim.happen(ev.ResumeRequested(job, "owner"))
+    assert ("ThawPlace", job) not in decided(sim)
+    verdict = sim.decide().verdict(sim.records[job])
+    assert isinstance(verdict, NotNow) and verdict.reasons[0].dimension == "memory"
+    sim.report(third, "exited")
+    assert ("ThawPlace", job) in decided(sim)
+
+
+def test_a_frozen_job_may_use_the_headroom_of_another() -> None:
+    sim = a_simulation(cpus_per_node=4, memory_per_node=8 * GIB)
+    one = frozen(sim, memory=5 * GIB, resident=GIB)
+    two = frozen(sim, memory=3 * GIB, resident=2 * GIB)
+    three = frozen(sim, memory=GIB, resident=GIB)
+    sim.happen(ev.ResumeRequested(one, "owner"))
+    assert ("ThawPlace", one) in decided(sim), "5 + 2 + 1 GiB"
+    sim.happen(ev.ResumeRequested(two, "owner"))
+    assert decided(sim) == [("ThawPlace", one)], "the older one first; not both"
+    assert sim.records[three].state is State.FROZEN
+
+
 def test_what_waits_to_come_back_keeps_what_is_free_from_newcomers() -> None:
     sim = a_simulation(cpus_per_node=4)
     job = frozen(sim, cpus=3)
@@ -313,6 +341,13 @@ def test_a_frozen_jobs_port_stays_its_own_while_it_comes_back() -> None:
     sim.submit(a_job(publish=[8080]))
     sim.happen(ev.ResumeRequested(job, "owner"))
     assert decided(sim) == [("ThawPlace", job)]
+
+
+def test_a_requeued_job_does_not_wait_for_its_own_port() -> None:
+    sim = a_simulation()
+    job = running(sim, publish=[8080], on_lost="requeue")
+    sim.report(job, "lost")
+    assert decided(sim) == [("Place", job)]
 
 
 def test_actions_carry_the_version_they_were_decided_on() -> None:
