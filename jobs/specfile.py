@@ -1,4 +1,4 @@
-"""A spec's TOML text → JobSpec. Imported by the daemon only (pydantic). DESIGN §6 step 1; docs/reference/spec.md.
+"""A spec's TOML text → JobSpec. Imported by the daemon only (pydantic). Keys: docs/reference/spec.md.
 
 One pass of stages: size → lines (specfile_lines) → tomllib → --set (specfile_overrides) → models (specfile_model)
 → rules between keys (specfile_rules) → JobSpec. Each stage gives all its problems at once, in file order.

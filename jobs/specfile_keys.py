@@ -85,7 +85,7 @@ def script(given: object) -> str:
 
 
 def run_as(given: object) -> str:
-    """ "me", "root", or exactly one uid: no sign, no prefix, no wrap-around (ATTACKS T5)."""
+    """ "me", "root", or exactly one uid: no sign, no prefix, no wrap-around (docs/design/attacks.md T5)."""
     wanted = f'"me", "root", or a uid from 0 to {LARGEST_UID}'
     if isinstance(given, bool) or not isinstance(given, str | int):
         raise Refused(f"{show(given)} is {type_name(given)}; needs {wanted}")
@@ -124,7 +124,7 @@ def env_name(given: object) -> str:
 
 
 def env_value(given: object) -> str:
-    """Never repeated in an error: it may be a secret (ATTACKS T45)."""
+    """Never repeated in an error: it may be a secret (docs/design/attacks.md T45)."""
     if not isinstance(given, str):
         raise Refused(f"is {type_name(given)}; needs a string", hint="put the value in quotes")
     return text(given, longest=LONGEST_STRING_BYTES - 1024)  # room for NAME=
@@ -226,7 +226,7 @@ def mount_target(given: object) -> str:
 
 
 def workdir(given: object) -> str:
-    """/proc is refused: /proc/self/fd/N would be a folder of whoever sets the job up (ATTACKS T3)."""
+    """/proc is refused: /proc/self/fd/N would be a folder of whoever sets the job up (docs/design/attacks.md T3)."""
     found = plain_path(text(given, longest=4096))
     if found == "/proc" or found.startswith("/proc/"):
         raise Refused(f"{show(given)} is not possible; needs a folder of the image or of a mount, not of /proc")

@@ -1,7 +1,7 @@
 """What this host offers, probed once by the daemon. Parsing is pure (text in, values out); `probe` reads and tries.
 
 Nothing is assumed: every controller is looked up in /proc/self/mountinfo and cgroup.controllers, so pure v2, pure v1
-and hybrid hosts are rows of the same table (DESIGN §7).
+and hybrid hosts are rows of the same table.
 """
 
 from __future__ import annotations

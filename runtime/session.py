@@ -102,7 +102,9 @@ def _wait_for_exec(channel: Channel) -> None:
 
 
 def _refuse_frozen(orders: ExecOrders) -> None:
-    """Entering a frozen group hangs without a word (KERNEL.md). cgroup.events says `frozen 1`, freezer.state FROZEN."""
+    """Entering a frozen group hangs without a word (docs/design/kernel.md).
+
+    cgroup.events says `frozen 1`, freezer.state FROZEN."""
     for path in orders.freezers:
         try:
             with open(path, "rb") as file:

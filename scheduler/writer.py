@@ -1,7 +1,7 @@
 """The only appender: one task that takes requests in order, commits what queued up during the last commit, answers.
 
 It owns the journal's expected sequence number; another daemon's append ends everything here with Conflict. A commit is
-never cancelled half-way: a cancelled statement would still run and be committed by the next one (KERNEL.md).
+never cancelled half-way: a cancelled statement still runs and the next one commits it (docs/design/kernel.md).
 Policy-free: `states.advance` says what is legal, the ledger of the world what can be given.
 """
 

@@ -1,4 +1,4 @@
-"""Who may import what and do what: DESIGN.md §2 as tests. The layers themselves are import-linter's (pyproject.toml).
+"""Who may import what and do what: ARCHITECTURE.md as tests. The layers are import-linter's (pyproject.toml).
 
 A module is pure when its docstring says "Pure" (but not "Pure but for"); what that promises is checked here.
 """
@@ -32,7 +32,7 @@ IMPURE = {
 }
 # Functions of their arguments alone, though they live beside the clock and the files.
 HARMLESS = {"os.fsdecode", "os.fsencode", "os.fspath", "os.strerror", "time.strftime", "time.localtime", "time.gmtime"}
-# DESIGN §5 calls these pure; `jobs/errors` and `config/settings` read os.strerror and os.environ, and say so.
+# Meant to be pure from the start; `jobs/errors` and `config/settings` read os.strerror and os.environ, and say so.
 PURE_BY_DESIGN = (
     "jobs/ids.py", "jobs/units.py", "jobs/cpuset.py", "jobs/spec.py", "jobs/states.py", "jobs/events.py",
     "jobs/record.py", "jobs/placement.py", "jobs/host.py", "jobs/priority_class.py", "jobs/protocol.py",
@@ -260,6 +260,6 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 def test_modules_are_short() -> None:
-    """DESIGN §5: think at 300 lines, explain at 500."""
+    """CONTRIBUTING.md: 50 to 300 lines; at 500 something wants to be two."""
     long = {module: (ROOT / module).read_text().count("\n") for module in modules()}
     assert {module: lines for module, lines in long.items() if lines > 500 and module != "runtime/syscalls.py"} == {}

@@ -99,7 +99,7 @@ def test_commands_in_documents_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_scripts_in_documents_exist(page: Path) -> None:
-    for used in re.findall(r"(?<![\w./~])((?:scripts|benchmarks|examples|config)/[\w./-]*\w)", page.read_text()):
+    for used in re.findall(r"(?<![\w./~])((?:scripts|benchmarks|examples|config|tests)/[\w./-]*\w)", page.read_text()):
         assert (ROOT / used).exists(), f"{page.name}: {used}"
 
 

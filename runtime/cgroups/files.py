@@ -1,4 +1,4 @@
-"""Reading and writing files of the cgroup filesystems. Every write is one unbuffered os.write (KERNEL.md).
+"""Reading and writing files of the cgroup filesystems. Every write is one unbuffered os.write (docs/design/kernel.md).
 
 `open(path, "w").write(x)` would report the kernel's refusal in a destructor, too late; so nothing here buffers.
 """

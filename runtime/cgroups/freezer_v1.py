@@ -1,6 +1,6 @@
 """`freezer.state` of cgroup v1, for hosts without a unified hierarchy.
 
-Recipe (KERNEL.md): write FROZEN and read back; the state becomes FROZEN only when somebody reads it, and on older
+Recipe of docs/design/kernel.md: write FROZEN and read back; it becomes FROZEN only when somebody reads it, and on older
 kernels a fork race can keep it at FREEZING for ever: write again with growing pauses, thaw for a moment every 50 tries.
 """
 

@@ -10,7 +10,7 @@ from runtime.cgroups.place import Place
 
 
 def apply(place: Place, limits: Limits) -> tuple[str, ...]:
-    """One pair per write: the kernel drops a second one without a word (KERNEL.md)."""
+    """One pair per write: the kernel drops a second one without a word (docs/design/kernel.md)."""
     path = f"{place.run}/net_prio.ifpriomap"
     gone = []
     for interface, priority in limits.interface_priorities:

@@ -1,4 +1,4 @@
-"""Who may do what: the whole of the authorisation, as functions of values. Pure. DESIGN §10.
+"""Who may do what: the whole of the authorisation, as functions of values. Pure.
 
 A user sees and steers their own jobs. uid 0 and members of the operators' group see and steer all.
 Another user's job and no job look the same to everybody else.

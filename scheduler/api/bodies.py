@@ -1,4 +1,4 @@
-"""Request bodies: read whole before a route sees them, bounded in size, time, and by user (ATTACKS T43).
+"""Request bodies: read whole before a route sees them, bounded in size, time, and by user (docs/design/attacks.md T43).
 
 A body that grows without end, or stops in the middle, costs at most `MOST_BODY_BYTES` for `BODY_S` seconds.
 """

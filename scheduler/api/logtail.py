@@ -1,6 +1,6 @@
-"""Reads a job's log file: sparse at its start where old output was dropped, growing at its end. DESIGN §3, "Logs".
+"""Reads a job's log file: sparse at its start where old output was dropped, growing at its end.
 
-Offsets never move. Only a regular file is read, never through a symbolic link (ATTACKS T16).
+Offsets never move. Only a regular file is read, never through a symbolic link (docs/design/attacks.md T16).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, as the kernel says: SO_PEERCRED and SO_PEERGROUPS. DESIGN §10.
+"""Who is at the other end of a connection, as the kernel says: SO_PEERCRED and SO_PEERGROUPS.
 
 The identity is read once, in `connection_made`, and put into the scope of every request of that connection.
 Here too is what one user may take of the daemon before a request is even parsed: connections and patience.

@@ -283,7 +283,7 @@ class Execution:
         await self._report(ev.Frozen(self.record.job, self.id, took, ran_s, resident, time.time()))
 
     async def _thaw(self) -> None:
-        """CPUs, memory nodes, weights and class first, then the thaw (DESIGN §9)."""
+        """CPUs, memory nodes, weights and class first, then the thaw."""
         group = self._group()
         began = time.monotonic()
         await anyio.to_thread.run_sync(self._retune)  # moving pages to another node can take seconds

@@ -1,6 +1,6 @@
 """What a node lends to one execution at a time: a block of host ids, and a slot of namespaces made ahead.
 
-A slot is used once and never recycled (DESIGN §3). Nothing here knows why an execution wants it.
+A slot is used once and never recycled. Nothing here knows why an execution wants it.
 """
 
 from __future__ import annotations

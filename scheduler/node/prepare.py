@@ -1,7 +1,7 @@
 """What an execution needs before the launcher is asked: slot, cgroups, writable layer, image, mounts; then the plan.
 
 Each thing taken is pushed on `Undo` at once. Mount sources and image folders are opened by the launcher with the
-submitter's own rights, never the daemon's, and travel as descriptors (DESIGN §10).
+submitter's own rights, never the daemon's, and travel as descriptors.
 """
 
 from __future__ import annotations

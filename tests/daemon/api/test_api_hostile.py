@@ -1,4 +1,4 @@
-"""What strangers send (ATTACKS T43): each is refused with a plain answer, and the journal's head does not move."""
+"""What strangers send (T43): each is refused with a plain answer, and the journal's head does not move."""
 
 from __future__ import annotations
 
