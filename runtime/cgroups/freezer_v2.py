@@ -1,7 +1,7 @@
 """`cgroup.freeze` of a unified hierarchy: a core file that needs no controller, so hybrid hosts have it too.
 
-Recipe of docs/design/kernel.md: open `cgroup.events` (it arms POLLPRI), write, re-read at once, only then wait. They are
-rate limited to one per 10 ms, so between them the file is read again after short, growing pauses.
+Recipe of docs/design/kernel.md: open `cgroup.events` (it arms POLLPRI), write, re-read at once, only then wait.
+Notifications are limited to one per 10 ms, so between them the file is read again after short, growing pauses.
 """
 
 from __future__ import annotations
