@@ -13,19 +13,20 @@ from collections.abc import Sequence
 from runtime import messages
 
 MOST_BYTES = 192 << 10  # below the default SO_SNDBUF of 212,992 bytes, beyond which sendmsg answers EMSGSIZE
+_SMALL = 8 << 10  # between parent and child; a clone pays for every page that it touches
 MOST_FDS = 253  # SCM_MAX_FD, include/net/scm.h
 
 
 class Channel:
     """Owns its socket. Blocking unless made otherwise."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+    def __init__(self, sock: socket.socket, most_bytes: int = MOST_BYTES) -> None:
+        self.sock, self._most_bytes = sock, most_bytes
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return cls(one), cls(other)
+        return cls(one, _SMALL), cls(other, _SMALL)
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -38,7 +39,7 @@ class Channel:
     def receive(self) -> tuple[messages.Message | None, list[int]]:
         """(None, []) at end of file. The caller owns the descriptors. Raises Malformed, OSError."""
         data, ancillary, flags, _ = self.sock.recvmsg(
-            MOST_BYTES, socket.CMSG_SPACE(MOST_FDS * 4), socket.MSG_CMSG_CLOEXEC
+            self._most_bytes, socket.CMSG_SPACE(MOST_FDS * 4), socket.MSG_CMSG_CLOEXEC
         )
         fds = _fds(ancillary)
         if not data:

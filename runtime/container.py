@@ -1,8 +1,8 @@
 """From the monitor to pid 1 of a job: two processes, stage by stage, until execve. Launcher side.
 
-`jobs:enter` joins the job's groups with the host's power, enters the slot's namespaces and makes pid 1 as its *sibling*
-(CLONE_PARENT), so that the monitor is pid 1's parent. `jobs:container` fills its root, waits for go, gives up every
-power and becomes the reaper. Privileges of each stage: runtime/README.md.
+`jobs:enter` prepares detached mounts and joins the job's groups with the host's power, enters the slot's namespaces and
+makes pid 1 as its *sibling* (CLONE_PARENT), so that the monitor is pid 1's parent. `jobs:container` fills its root,
+waits for go, gives up every power and becomes the reaper. Privileges of each stage: runtime/README.md.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import os
 from contextlib import suppress
 from typing import NamedTuple
 
-from runtime import process
+from runtime import faultpoint, process
 from runtime import syscalls as sc
 from runtime.channel import Channel
 from runtime.context import Context
 from runtime.messages import Proceed, Ready, StepError
 from runtime.perform import StepFailure, failure, perform
 from runtime.process import Child
-from runtime.steps import Orders
+from runtime.steps import Stages, stages_from_json
 
 # The slot already gave user and network.
 NAMESPACES = (
@@ -33,30 +33,38 @@ class Output(NamedTuple):
     stderr: int
 
 
-def start(orders: Orders, context: Context, channel: Channel, output: Output) -> Child:
+def start(run_unified: str, plan_fd: int, fds: tuple[int, ...], seed: int, channel: Channel, output: Output) -> Child:
     """Called by the monitor; the child is `jobs:enter`. `channel` is the container's end. Raises StepFailure."""
-    keep = (channel.fileno(), *output, *context.kept())
+    keep = (channel.fileno(), *output, plan_fd, seed, *fds)
     try:
-        group = os.open(orders.run_unified, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if orders.run_unified else -1
+        group = os.open(run_unified, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if run_unified else -1
         try:
-            return process.spawn("jobs:enter", lambda: _enter(orders, context, channel, output), keep, cgroup=group)
+            body = lambda: _enter(plan_fd, Context(fds, seed), channel, output)  # noqa: E731
+            return process.spawn("jobs:enter", body, keep, cgroup=group)
         finally:
             if group >= 0:
                 os.close(group)
     except OSError as error:
-        raise failure("clone", error, orders.run_unified) from error
+        raise failure("clone", error, run_unified) from error
 
 
-def _enter(orders: Orders, context: Context, channel: Channel, output: Output) -> int:
+def _enter(plan_fd: int, context: Context, channel: Channel, output: Output) -> int:
+    stages = stages_from_json(process.read_all(plan_fd))
+    os.close(plan_fd)
     try:
         _reset_oom_score()
-        perform(orders.stages.enter, context)
+        host = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        perform(stages.prepare, context)
+        sc.setns(host, sc.CLONE_NEWNS)  # the overlay was made in a namespace that nobody needs any more
+        os.close(host)
+        faultpoint.reach("container:prepared")
+        perform(stages.enter, context)
         if _clone(channel):
             return 0
     except StepFailure as failed:
         channel.send(StepError(failed.step, failed.errno, failed.path))
         return 1
-    return _container(orders, context, channel, output)
+    return _container(stages, context, channel, output)
 
 
 def _clone(channel: Channel) -> int:
@@ -74,12 +82,12 @@ def _reset_oom_score() -> None:
         os.close(fd)
 
 
-def _container(orders: Orders, context: Context, channel: Channel, output: Output) -> int:
+def _container(stages: Stages, context: Context, channel: Channel, output: Output) -> int:
     """Returns only when it did not become the job's program."""
     sc.set_process_name("jobs:container")
     try:
         os.setsid()
-        perform(orders.stages.container, context)
+        perform(stages.container, context)
         channel.send(Ready(os.getpid()))
         message, _ = channel.receive()
         if not isinstance(message, Proceed):  # end of file: whoever could have said it is dead
@@ -87,7 +95,7 @@ def _container(orders: Orders, context: Context, channel: Channel, output: Outpu
         os.dup2(output.stdout, 1)
         os.dup2(output.stderr, 2)
         process.null_stdio(0)  # the job's own /dev/null
-        perform(orders.stages.drop, context)
+        perform(stages.drop, context)
     except StepFailure as failed:
         channel.send(StepError(failed.step, failed.errno, failed.path))
     return 1

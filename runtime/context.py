@@ -21,10 +21,6 @@ class Context:
         self.empty = -1  # an empty read-only folder that is mounted already, to be copied
         self.program = ""  # found by FindProgram
 
-    def kept(self) -> tuple[int, ...]:
-        """Descriptors that the next process of this start needs."""
-        return tuple(fd for fd in (*self.fds, self.seed, self.root, *self.detached.values()) if fd >= 0)
-
 
 def look_up(root: int, path: str, flags: int = 0, *, plain: bool = False) -> int:
     """O_PATH descriptor of `path` inside `root`: `..`, absolute and magic links cannot lead out of it.

@@ -114,6 +114,7 @@ def _become(order: HelperOrder, tell: Channel, stdin: int, stdout: int, stderr: 
                 os.dup2(fd, number, inheritable=True)
         sc.close_range(3 + len(given), flags=sc.CLOSE_RANGE_CLOEXEC)
         os.chdir("/")
+        process.default_signals()
         os.execvpe(order.argv[0], order.argv, order.env)
     except OSError as error:
         os.write(tell_fd, encode(StepError("helper", error.errno or errno.EIO, order.argv[0])))

@@ -43,14 +43,21 @@ class Marker(NamedTuple):
 
 
 def boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()
+    return _read("/proc/sys/kernel/random/boot_id").strip().decode()
 
 
 def start_ticks(pid: int) -> int:
     """Field 22 of /proc/PID/stat. Raises OSError when there is no such process."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rsplit(b")", 1)[1].split()[19])  # the name may hold blanks and brackets
+    return int(_read(f"/proc/{pid}/stat").rsplit(b")", 1)[1].split()[19])  # the name may hold blanks and brackets
+
+
+def _read(path: str) -> bytes:
+    """Of small files of proc: one read."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
 
 
 def _padded(values: dict[str, object], size: int) -> bytes:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import gc
 import os
-import secrets
 import select
 import socket
 import struct
@@ -232,7 +231,7 @@ class Launcher:
     def _on_open_exec(self, channel: Channel, wanted: messages.OpenExec, fds: list[int]) -> None:
         self._execution(wanted.execution_id).init()
         self._forget_old_tickets()
-        ticket = secrets.token_hex(16)
+        ticket = os.urandom(16).hex()
         until = time.monotonic() + TICKET_S
         self._tickets[ticket] = _Ticket(wanted.execution_id, os.dup(fds[0]), wanted.peer_uid, until)
         self.reply(channel, Answer(wanted.request, {"ticket": ticket}))
@@ -339,6 +338,7 @@ def command(state_dir: str, run_dir: str, python: str = sys.executable) -> list[
 def main() -> None:
     state_dir, run_dir = sys.argv[1:]
     sc.set_process_name("jobs:launcher")
+    process.reset_signals()
     os.umask(0o022)
     os.chdir("/")
     launcher = Launcher(state_dir, run_dir)

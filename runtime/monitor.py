@@ -1,6 +1,6 @@
 """One per job: parent of pid 1, outside the job's namespaces and outside the group that is frozen and killed.
 
-Builds the container, moves its output from pipes into log files, and writes the exit record. Survives jobsd and
+Has the container made, moves its output from pipes into log files, and writes the exit record. Survives jobsd and
 launcher; holds none of their sockets once the job runs. Launcher side.
 """
 
@@ -25,7 +25,7 @@ from runtime.logfile import LogFile
 from runtime.messages import Born, Message, Proceed, Ready, Running, StepError
 from runtime.perform import StepFailure, failure, perform
 from runtime.sequence import CONTAINER, Sequence
-from runtime.steps import Orders, orders_from_json
+from runtime.steps import JoinGroups, MonitorOrders, monitor_orders_from_json
 
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)  # meant for a terminal's or service's group
 
@@ -33,11 +33,14 @@ _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)  # mea
 class Books(NamedTuple):
     """What outlives everybody: marker, record, logs. Opened before anything else is tried."""
 
-    marker: int
+    marker_fd: int
     record: int
     stdout: LogFile
     stderr: LogFile
-    boot_id: str
+    marker: Marker
+
+
+Given = tuple[int, int, tuple[int, ...]]  # descriptors of the plan, of the seed, and those that the plan names
 
 
 class Pipes(NamedTuple):
@@ -50,8 +53,7 @@ def main(control: Channel, plan_fd: int, marker_fd: int, fds: tuple[int, ...], s
     os.setsid()
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    orders = orders_from_json(process.read_all(plan_fd))
-    os.close(plan_fd)
+    orders = monitor_orders_from_json(process.read_all(plan_fd))
     try:
         books = _open_books(orders, marker_fd)
     except OSError as error:
@@ -59,7 +61,7 @@ def main(control: Channel, plan_fd: int, marker_fd: int, fds: tuple[int, ...], s
         _tell(control, StepError(failed.step, failed.errno, failed.path))
         return 1
     try:
-        init_pidfd, pipes = _start(orders, Context(fds, seed), control, books)
+        init_pidfd, pipes = _start(orders, (plan_fd, seed, fds), control, books)
     except StepFailure as failed:
         _record_failure(books, failed)
         _tell(control, StepError(failed.step, failed.errno, failed.path))
@@ -82,34 +84,33 @@ def _tell(control: Channel, message: Message, fds: tuple[int, ...] = ()) -> None
         control.send(message, fds)
 
 
-def _open_books(orders: Orders, marker_fd: int) -> Books:
+def _open_books(orders: MonitorOrders, marker_fd: int) -> Books:
     boot = exitrecord.boot_id()
     pid = os.getpid()
-    exitrecord.write_marker(marker_fd, Marker(pid, exitrecord.start_ticks(pid), boot))
+    marker = Marker(pid, exitrecord.start_ticks(pid), boot)
+    exitrecord.write_marker(marker_fd, marker)
     return Books(
-        marker=marker_fd,
+        marker_fd=marker_fd,
         record=exitrecord.preallocate(f"{orders.spool}/exit"),
         stdout=LogFile(f"{orders.spool}/stdout", orders.log_limit_bytes),
         stderr=LogFile(f"{orders.spool}/stderr", orders.log_limit_bytes),
-        boot_id=boot,
+        marker=marker,
     )
 
 
 # ── until the program runs ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _start(orders: Orders, context: Context, control: Channel, books: Books) -> tuple[int, Pipes]:
+def _start(orders: MonitorOrders, given: Given, control: Channel, books: Books) -> tuple[int, Pipes]:
     """(pidfd of pid 1, read ends of its output) when execve succeeded. Raises StepFailure; then nothing of it lives."""
-    host = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    perform(orders.stages.monitor, context)
-    sc.setns(host, sc.CLONE_NEWNS)  # the overlay was made in a namespace that nobody needs any more
-    os.close(host)
-    faultpoint.reach("monitor:prepared")
+    if orders.mon_procs:
+        perform((JoinGroups(orders.mon_procs),), Context((), -1))
+    plan_fd, seed, fds = given
     pipes, output = _make_pipes(orders)
     ours, theirs = Channel.pair()
-    entering = container.start(orders, context, theirs, output)
+    entering = container.start(orders.run_unified, plan_fd, fds, seed, theirs, output)
     theirs.close()
-    for fd in (*output, *context.kept()):
+    for fd in (*output, plan_fd, seed, *fds):
         os.close(fd)
     sequence = Sequence(CONTAINER)
     try:
@@ -119,8 +120,8 @@ def _start(orders: Orders, context: Context, control: Channel, books: Books) -> 
     init_pidfd = os.pidfd_open(init_pid)  # our child, not reaped: the number is still its
     try:
         _expect(ours, sequence, Ready)
-        marker = Marker(os.getpid(), exitrecord.start_ticks(os.getpid()), books.boot_id, init_pid)
-        exitrecord.write_marker(books.marker, marker)
+        marker = books.marker._replace(init_pid=init_pid)
+        exitrecord.write_marker(books.marker_fd, marker)
         _tell(control, Ready(init_pid), (init_pidfd,))
         faultpoint.reach("monitor:waiting")
         _wait_for_go(control, init_pidfd)
@@ -132,12 +133,12 @@ def _start(orders: Orders, context: Context, control: Channel, books: Books) -> 
         signal.pidfd_send_signal(init_pidfd, signal.SIGKILL)
         process.reap(init_pidfd)
         raise
-    exitrecord.write_marker(books.marker, marker._replace(running=True))
+    exitrecord.write_marker(books.marker_fd, marker._replace(running=True))
     ours.close()
     return init_pidfd, pipes
 
 
-def _make_pipes(orders: Orders) -> tuple[Pipes, Output]:
+def _make_pipes(orders: MonitorOrders) -> tuple[Pipes, Output]:
     """The job's user owns the write ends, so that it can open /dev/stdout."""
     ends = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
     for read, write in ends:
@@ -189,7 +190,9 @@ def _record_failure(books: Books, failed: StepFailure) -> None:
     status = exitrecord.FAILED_START_STATUS
     if failed.step == "exec":  # as shells answer: 127 not found, 126 not executable
         status = 127 if failed.errno == errno.ENOENT else 126
-    told = ExitRecord(status, False, time.time(), books.boot_id, step=failed.step, errno=failed.errno, path=failed.path)
+    told = ExitRecord(
+        status, False, time.time(), books.marker.boot_id, step=failed.step, errno=failed.errno, path=failed.path
+    )
     exitrecord.write(books.record, told)
 
 
@@ -230,7 +233,7 @@ def _follow(init_pidfd: int, pipes: Pipes, books: Books) -> None:
             status=128 + result.si_status if signalled else result.si_status,
             signalled=signalled,
             ended_at=time.time(),
-            boot_id=books.boot_id,
+            boot_id=books.marker.boot_id,
             stdout_bytes=books.stdout.written_bytes,
             stderr_bytes=books.stderr.written_bytes,
             dropped_bytes=books.stdout.dropped_bytes + books.stderr.dropped_bytes,

@@ -104,17 +104,18 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    orders: s.Orders
+    orders: s.MonitorOrders
+    stages: s.Stages
 
     def to_bytes(self) -> bytes:
-        """For the monitor; the launcher passes it on unread."""
-        return s.to_json(self.orders)
+        """For monitor and container; the launcher passes it on unread."""
+        return s.plan_to_json(self.orders, self.stages)
 
     def describe(self) -> list[str]:
         """One line per step, with its stage and label."""
         return [
             f"{stage}: {s.label(step)}: {step.describe()}"
-            for stage, listed in zip(s.Stages._fields, self.orders.stages, strict=True)
+            for stage, listed in zip(s.Stages._fields, self.stages, strict=True)
             for step in listed
         ]
 
@@ -122,22 +123,22 @@ class LaunchPlan:
 def plan(inputs: Inputs) -> LaunchPlan:
     """The steps of one start, in the only order that works."""
     who = identity(inputs.spec, inputs.owner, inputs.id_base, inputs.extra_ids, inputs.extra_gids)
-    return LaunchPlan(
-        s.Orders(
-            execution_id=inputs.execution_id,
-            spool=inputs.spool,
-            log_limit_bytes=inputs.log_limit_bytes,
-            output_uid=who.host_uid,
-            output_gid=who.host_gid,
-            run_unified=inputs.run_unified,
-            stages=s.Stages(
-                monitor=tuple(_host_power(inputs)),
-                enter=tuple(_entering(inputs)),
-                container=tuple(_container(inputs, who)),
-                drop=tuple(_payload(inputs, who)),
-            ),
-        )
+    orders = s.MonitorOrders(
+        execution_id=inputs.execution_id,
+        spool=inputs.spool,
+        log_limit_bytes=inputs.log_limit_bytes,
+        output_uid=who.host_uid,
+        output_gid=who.host_gid,
+        mon_procs=inputs.mon_procs,
+        run_unified=inputs.run_unified,
     )
+    stages = s.Stages(
+        prepare=tuple(_host_power(inputs)),
+        enter=tuple(_entering(inputs)),
+        container=tuple(_container(inputs, who)),
+        drop=tuple(_payload(inputs, who)),
+    )
+    return LaunchPlan(orders, stages)
 
 
 # ── ids ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -171,10 +172,9 @@ def _outside(inside: int, id_base: int, extra: tuple[tuple[int, int], ...]) -> i
 
 
 def _host_power(inputs: Inputs) -> list[Step]:
-    """Detached mounts. The overlay comes after the binds: for it the monitor leaves the host's mount namespace."""
+    """Detached mounts. The overlay comes after the binds: for it the host's mount namespace is left."""
     image_owner = inputs.id_base if inputs.image.idmapped else 0
-    found: list[Step] = [s.JoinGroups(inputs.mon_procs)] if inputs.mon_procs else []
-    found += [s.Bind(f"dev/{name}", f"/dev/{name}", read_only=False, device=True) for name in DEVICES]
+    found: list[Step] = [s.Bind(f"dev/{name}", f"/dev/{name}", read_only=False, device=True) for name in DEVICES]
     found += [s.Bind(path, path, read_only=False, device=True) for path in inputs.spec.resources.devices]
     found.append(s.Bind("init", inputs.init))
     if inputs.hosts_dir:
@@ -398,7 +398,7 @@ def exec_request_of(
 ) -> bytes:
     """The same from single values, for a job whose Inputs died with an earlier daemon."""
     drop = [*_drop(who, cpus, workdir, argv[0], env, seccomp), s.Execute("", tuple(argv), env)]
-    return s.to_json(
+    return s.exec_orders_to_json(
         s.ExecOrders(tty, mon_procs, run_procs, run_unified, freezers, who.host_uid, who.host_gid, tuple(drop))
     )
 

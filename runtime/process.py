@@ -33,7 +33,6 @@ def spawn(name: str, body: Callable[[], int], keep: Iterable[int], *, cgroup: in
     status = 70  # EX_SOFTWARE
     try:
         syscalls.set_process_name(name)
-        reset_signals()
         close_all_but((2, *keep))
         null_stdio(0, 1)
         status = body()
@@ -63,11 +62,18 @@ def clone_as_sibling(flags: int, channel: Channel) -> int:
 
 
 def reset_signals() -> None:
-    """Default actions, nothing blocked: Python ignores SIGPIPE, and an ignored signal stays ignored over execve."""
+    """Default actions, nothing blocked, whatever the launcher was started with. Once, by the launcher."""
     for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) is not signal.SIG_DFL:
+        if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def default_signals() -> None:
+    """Before an execve: an ignored signal stays ignored over it. All that launcher, monitor and agent ignore."""
+    for number in (signal.SIGPIPE, signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def close_all_but(keep: Iterable[int]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from runtime import steps as s
 from runtime import syscalls as sc
 from runtime.context import Context
+from runtime.process import default_signals
 
 
 def limits(step: s.Limits, context: Context) -> None:
@@ -95,6 +96,7 @@ def seccomp(step: s.Seccomp, context: Context) -> None:
 
 
 def execute(step: s.Execute, context: Context) -> None:
+    default_signals()
     os.execve(step.path or context.program, step.argv, dict(step.env))
 
 

@@ -338,22 +338,22 @@ def label(step: Step) -> str:
 class Stages(NamedTuple):
     """A whole start, in order of time and of falling privilege."""
 
-    monitor: tuple[Step, ...] = ()
+    prepare: tuple[Step, ...] = ()
     enter: tuple[Step, ...] = ()
     container: tuple[Step, ...] = ()
     drop: tuple[Step, ...] = ()
 
 
-class Orders(NamedTuple):
-    """What the monitor is told: the stages, and where it keeps its books."""
+class MonitorOrders(NamedTuple):
+    """All that the monitor needs of a plan; the stages would only sit in its memory for as long as the job runs."""
 
     execution_id: str
     spool: str
     log_limit_bytes: int
     output_uid: int  # host ids that own the pipes: the job may open /dev/stdout
     output_gid: int
+    mon_procs: tuple[str, ...]  # its own groups
     run_unified: str  # cgroup v2 folder that the container is born in, or ""
-    stages: Stages
 
 
 class ExecOrders(NamedTuple):
@@ -369,13 +369,21 @@ class ExecOrders(NamedTuple):
     drop: tuple[Step, ...]
 
 
-def to_json(orders: Orders | ExecOrders) -> bytes:
+def plan_to_json(orders: MonitorOrders, stages: Stages) -> bytes:
+    """Two lines, so that each reader parses its own only."""
+    return json.dumps(orders).encode() + b"\n" + json.dumps(_plain(stages)).encode()
+
+
+def monitor_orders_from_json(data: bytes) -> MonitorOrders:
+    return MonitorOrders._make(map(_tuples, json.loads(data.partition(b"\n")[0])))
+
+
+def stages_from_json(data: bytes) -> Stages:
+    return Stages._make(map(_steps, json.loads(data.partition(b"\n")[2])))
+
+
+def exec_orders_to_json(orders: ExecOrders) -> bytes:
     return json.dumps(_plain(orders)).encode()
-
-
-def orders_from_json(data: bytes) -> Orders:
-    fields: list[Any] = json.loads(data)
-    return Orders._make([*fields[:-1], Stages(*map(_steps, fields[-1]))])
 
 
 def exec_orders_from_json(data: bytes) -> ExecOrders:

@@ -56,7 +56,9 @@ def own_group(cgroup: str, mountinfo: str) -> str:
         head, _, tail = line.partition(" - ")
         kind, _, options = tail.split(" ", 2)
         root, point = head.split()[3:5]
-        names = next((n for n in paths if n and set(n.removeprefix("name=").split(",")) <= set(options.split(","))), None)
+        names = next(
+            (n for n in paths if n and set(n.removeprefix("name=").split(",")) <= set(options.split(","))), None
+        )
         here = paths.get("") if kind == "cgroup2" else paths[names] if kind == "cgroup" and names else None
         if here is not None and (here + "/").startswith(root.rstrip("/") + "/"):
             found.setdefault(2 if kind == "cgroup2" else 1, f"{point}/{here[len(root.rstrip('/')) :].strip('/')}")

@@ -93,7 +93,7 @@ def before(listed: tuple[s.Step, ...], first: type, second: type) -> bool:
 
 @given(ANY_INPUTS)
 def test_powers_are_given_up_in_the_only_order_that_works(given_inputs: Inputs) -> None:
-    drop = plan(given_inputs).orders.stages.drop
+    drop = plan(given_inputs).stages.drop
     assert kinds(drop)[-1] is s.Execute
     assert before(drop, s.DropBounding, s.BecomeUser)  # CAP_SETPCAP goes with the ids
     assert before(drop, s.BecomeUser, s.DropCapabilities)  # CAP_SETUID too
@@ -110,7 +110,7 @@ def test_powers_are_given_up_in_the_only_order_that_works(given_inputs: Inputs) 
 
 @given(ANY_INPUTS)
 def test_the_container_is_furnished_in_the_only_order_that_works(given_inputs: Inputs) -> None:
-    stages = plan(given_inputs).orders.stages
+    stages = plan(given_inputs).stages
     container = stages.container
     assert kinds(container)[0] is s.BecomeRoot  # or files have ids that the namespace does not map: EOVERFLOW
     assert kinds(container)[-1] is s.Pivot
@@ -128,17 +128,15 @@ def test_the_container_is_furnished_in_the_only_order_that_works(given_inputs: I
 
 @given(ANY_INPUTS)
 def test_nothing_is_placed_that_was_not_taken(given_inputs: Inputs) -> None:
-    stages = plan(given_inputs).orders.stages
-    taken = [step.name for step in stages.monitor if isinstance(step, s.Bind | s.Private)]
+    stages = plan(given_inputs).stages
+    taken = [step.name for step in stages.prepare if isinstance(step, s.Bind | s.Private)]
     placed = [step.name for step in stages.container if isinstance(step, s.Place)]
     assert sorted(taken) == sorted(placed)
 
 
 @given(ANY_INPUTS)
 def test_outer_mounts_come_before_inner_ones(given_inputs: Inputs) -> None:
-    targets = [
-        step.target for step in plan(given_inputs).orders.stages.container if isinstance(step, s.Fresh | s.Place)
-    ]
+    targets = [step.target for step in plan(given_inputs).stages.container if isinstance(step, s.Fresh | s.Place)]
     for index, target in enumerate(targets):
         if target.startswith(("/data", "/tmp", "/dev", "/run", "/sys")):
             assert not [later for later in targets[index + 1 :] if target.startswith(later + "/")], target
@@ -147,13 +145,14 @@ def test_outer_mounts_come_before_inner_ones(given_inputs: Inputs) -> None:
 @given(ANY_INPUTS)
 def test_what_the_monitor_reads_is_what_was_planned(given_inputs: Inputs) -> None:
     built = plan(given_inputs)
-    assert s.orders_from_json(built.to_bytes()) == built.orders
+    assert s.monitor_orders_from_json(built.to_bytes()) == built.orders
+    assert s.stages_from_json(built.to_bytes()) == built.stages
 
 
 @given(ANY_INPUTS)
 def test_every_step_describes_itself(given_inputs: Inputs) -> None:
     built = plan(given_inputs)
-    assert len(built.describe()) == sum(map(len, built.orders.stages))
+    assert len(built.describe()) == sum(map(len, built.stages))
     assert all(line.count(": ") >= 2 for line in built.describe())
 
 
@@ -161,11 +160,11 @@ def test_every_step_describes_itself(given_inputs: Inputs) -> None:
 
 
 def fresh(given_inputs: Inputs) -> dict[str, s.Fresh]:
-    return {step.target: step for step in plan(given_inputs).orders.stages.container if isinstance(step, s.Fresh)}
+    return {step.target: step for step in plan(given_inputs).stages.container if isinstance(step, s.Fresh)}
 
 
 def binds(given_inputs: Inputs) -> dict[str, s.Bind]:
-    return {step.name: step for step in plan(given_inputs).orders.stages.monitor if isinstance(step, s.Bind)}
+    return {step.name: step for step in plan(given_inputs).stages.prepare if isinstance(step, s.Bind)}
 
 
 def test_only_the_owner_of_the_network_namespace_mounts_sysfs() -> None:
@@ -175,10 +174,10 @@ def test_only_the_owner_of_the_network_namespace_mounts_sysfs() -> None:
 
 
 def test_a_host_image_hides_what_is_not_for_strangers() -> None:
-    steps = plan(inputs()).orders.stages.container
+    steps = plan(inputs()).stages.container
     assert {"/tmp", "/root", "/home", "/run"} <= set(fresh(inputs()))
     assert s.Cover("/state") in steps
-    assert s.Cover("/state") not in plan(inputs(image=ImageRoot("layers", ("/x",)))).orders.stages.container
+    assert s.Cover("/state") not in plan(inputs(image=ImageRoot("layers", ("/x",)))).stages.container
 
 
 def test_submounts_of_a_host_image_are_bound_read_only_unless_hidden_anyway() -> None:
@@ -190,13 +189,13 @@ def test_submounts_of_a_host_image_are_bound_read_only_unless_hidden_anyway() ->
 
 
 def test_a_host_image_is_never_idmapped() -> None:
-    overlay = next(step for step in plan(inputs()).orders.stages.monitor if isinstance(step, s.Overlay))
+    overlay = next(step for step in plan(inputs()).stages.prepare if isinstance(step, s.Overlay))
     assert (overlay.idmap_fd, overlay.owner) == (-1, 0)
 
 
 def test_layers_are_idmapped_with_the_jobs_own_namespace() -> None:
     image = ImageRoot("layers", ("/top", "/bottom"), idmapped=True)
-    overlay = next(step for step in plan(inputs(image=image)).orders.stages.monitor if isinstance(step, s.Overlay))
+    overlay = next(step for step in plan(inputs(image=image)).stages.prepare if isinstance(step, s.Overlay))
     assert (overlay.lower, overlay.idmap_fd, overlay.owner) == (("/top", "/bottom"), 0, BASE)
 
 
@@ -208,7 +207,7 @@ def test_proc_sys_and_dev_are_never_reached_through_a_link() -> None:
 def test_mount_points_inside_a_bound_folder_are_not_made_by_the_hosts_root() -> None:
     """T8, T9: what the host's root makes lies in the overlay only, never in a folder of a user."""
     mounts = (BoundMount(2, "/data"), BoundMount(3, "/data/deep"), BoundMount(4, "/tmp/x"), BoundMount(5, "/srv/x"))
-    made = {step.path for step in plan(inputs(mounts=mounts)).orders.stages.monitor if isinstance(step, s.RootFolder)}
+    made = {step.path for step in plan(inputs(mounts=mounts)).stages.prepare if isinstance(step, s.RootFolder)}
     assert {"/data", "/srv/x"} <= made
     assert not {"/data/deep", "/tmp/x"} & made
 
@@ -281,15 +280,15 @@ def test_the_working_folder() -> None:
 
 def test_a_script_is_a_file_of_the_jobs_own_run_folder() -> None:
     built = plan(inputs(command=(), script="#!/bin/sh\n"))
-    assert s.File("/run/jobs/script", "#!/bin/sh\n", 0o555) in built.orders.stages.container
-    last = built.orders.stages.drop[-1]
+    assert s.File("/run/jobs/script", "#!/bin/sh\n", 0o555) in built.stages.container
+    last = built.stages.drop[-1]
     assert isinstance(last, s.Execute)
     assert last.argv == ("init", "--", "/run/jobs/script")
 
 
 def test_an_exec_gives_up_exactly_what_the_job_gave_up() -> None:
     asked = s.exec_orders_from_json(exec_request(inputs(), ("id",), tty=True, freezers=("/f",)))
-    own = plan(inputs()).orders.stages.drop
+    own = plan(inputs()).stages.drop
     assert kinds(asked.drop) == kinds(own)
     assert [step for step in asked.drop if isinstance(step, s.BecomeUser)] == [
         step for step in own if isinstance(step, s.BecomeUser)
