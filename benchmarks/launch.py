@@ -106,7 +106,9 @@ def spawn(argv: list[str]) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-async def measure(runs: int, folder: Path, ahead: int, others: dict[str, Callable[[], float]], root: Path) -> dict[str, list[float]]:
+async def measure(
+    runs: int, folder: Path, ahead: int, others: dict[str, Callable[[], float]], root: Path
+) -> dict[str, list[float]]:
     ours = Ours(folder, ahead)
     make_folders(ours.settings)
     jobsd = str(Path(sys.executable).parent / "jobsd")
