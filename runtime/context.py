@@ -31,31 +31,32 @@ def look_up(root: int, path: str, flags: int = 0, *, plain: bool = False) -> int
     return syscalls.openat2(root, path, os.O_PATH | flags, resolve=resolve)
 
 
-def ensure_folder(root: int, path: str, owner: int = -1) -> None:
-    """Makes `path` and its missing parents inside `root`. A link that leads nowhere is an error, not followed."""
+def ensure_folder(root: int, path: str, owner: int = -1) -> int:
+    """Descriptor of the folder, made with its missing parents inside `root`. A link that leads nowhere is an error."""
     try:
-        os.close(look_up(root, path, os.O_DIRECTORY))
+        return look_up(root, path, os.O_DIRECTORY)
     except FileNotFoundError:
         parent, name = split(path)
-        ensure_folder(root, parent, owner)
-        parent_fd = look_up(root, parent, os.O_DIRECTORY)
+        parent_fd = ensure_folder(root, parent, owner)
         try:
             os.mkdir(name, 0o755, dir_fd=parent_fd)
             if owner >= 0:
                 os.chown(name, owner, owner, dir_fd=parent_fd, follow_symlinks=False)
+            return syscalls.openat2(parent_fd, name, os.O_PATH | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS)
         finally:
             os.close(parent_fd)
 
 
-def ensure_like(root: int, path: str, like_fd: int, owner: int = -1) -> None:
-    """A mount point for what `like_fd` is: a folder, else an empty file."""
+def ensure_like(root: int, path: str, like_fd: int, owner: int = -1) -> int:
+    """Descriptor of a mount point for what `like_fd` is: a folder, else an empty file."""
     if stat.S_ISDIR(os.fstat(like_fd).st_mode):
         return ensure_folder(root, path, owner)
     try:
-        os.close(look_up(root, path))
+        return look_up(root, path)
     except FileNotFoundError:
-        ensure_folder(root, split(path)[0], owner)
+        os.close(ensure_folder(root, split(path)[0], owner))
         os.close(create_file(root, path, 0o644, owner))
+        return look_up(root, path)
 
 
 def create_file(root: int, path: str, mode: int, owner: int = -1) -> int:

@@ -130,9 +130,9 @@ def private(step: s.Private, context: Context) -> None:
 
 def root_folder(step: s.RootFolder, context: Context) -> None:
     if step.like_fd >= 0:
-        ensure_like(context.root, step.path, context.fds[step.like_fd], step.owner)
+        os.close(ensure_like(context.root, step.path, context.fds[step.like_fd], step.owner))
     else:
-        ensure_folder(context.root, step.path, step.owner)
+        os.close(ensure_folder(context.root, step.path, step.owner))
 
 
 def root_file(step: s.RootFile, context: Context) -> None:

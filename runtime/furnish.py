@@ -46,8 +46,7 @@ def place(step: s.Place, context: Context) -> None:
     tree = context.detached.pop(step.name, -1)
     if tree < 0:
         return  # an optional source that was not there
-    ensure_like(context.root, step.target, tree)
-    _attach(tree, look_up(context.root, step.target))
+    _attach(tree, ensure_like(context.root, step.target, tree))
 
 
 def _attach(tree: int, target: int) -> None:
@@ -57,12 +56,12 @@ def _attach(tree: int, target: int) -> None:
 
 
 def folder(step: s.Folder, context: Context) -> None:
-    ensure_folder(context.root, step.path)
-    parent, name = split(step.path)
-    parent_fd = look_up(context.root, parent, os.O_DIRECTORY)
-    os.chown(name, step.uid, step.gid, dir_fd=parent_fd, follow_symlinks=False)
-    os.chmod(name, step.mode, dir_fd=parent_fd)
-    os.close(parent_fd)
+    fd = ensure_folder(context.root, step.path)
+    if step != s.Folder(step.path):  # made as 0755 of root
+        own = f"/proc/self/fd/{fd}"  # of the seed: the pivot is yet to come
+        os.chmod(own, step.mode)
+        os.chown(own, step.uid, step.gid)
+    os.close(fd)
 
 
 def link(step: s.Link, context: Context) -> None:
