@@ -34,9 +34,10 @@ from scheduler.capacity import Capacity
 from scheduler.clock import SystemClock
 from scheduler.loop import Loop
 from scheduler.node import inventory
+from scheduler.node.execution import clean_up
 from scheduler.node.host import Host, fill_pools, make_folders, open_host, probe
 from scheduler.node.supervisor import Supervisor
-from scheduler.reconcile import Abandon, Adopt, CleanUp, Kill, reconcile
+from scheduler.reconcile import Abandon, Adopt, CleanUp, Kill, Reset, reconcile
 from scheduler.store import Store
 from scheduler.world import World
 from scheduler.writer import Writer
@@ -121,6 +122,8 @@ async def take_over(host: Host, node: Supervisor, world: World, writer: Writer, 
                 node.adopt(known)
             case Abandon():
                 pass  # adopting finds out what became of it
+            case Reset():  # awaited: the loop starts the same execution again
+                await clean_up(host, ExecutionId.parse(step.execution), known)
             case CleanUp():
                 cleaning[step.execution] = known
     for execution, known in cleaning.items():
