@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from test_api_jobs import refused, submit
 from jobs import protocol
 from jobs.cli.events import lines
 from jobs.client import Client
+from jobs.errors import Unavailable
 from scheduler.api.logtail import CHUNK_BYTES, LogFile
 
 BLOCK = 4096
@@ -257,10 +259,19 @@ def test_a_client_that_leaves_leaves_nothing_behind(site: ApiSite) -> None:
     assert open_here() == 0
 
 
-def test_a_followed_stream_does_not_keep_the_daemon_from_stopping(site: ApiSite) -> None:
-    alice = site.client(ALICE)
+def test_a_stop_cuts_what_is_followed_and_is_no_error(site: ApiSite, caplog: pytest.LogCaptureFixture) -> None:
+    alice, waiting = site.client(ALICE), site.client(ALICE)
     job = submit(alice)
     site.start(job)
     stream = alice.events(follow=True)
     next(stream)
-    # the fixture stops the daemon now, with the stream open; pytest hangs here when that does not work
+    thread, _ = in_background(lambda: refused(lambda: waiting.wait(job), "unavailable"))
+    deadline = time.monotonic() + 20
+    while site.connections().total() < 2 and time.monotonic() < deadline:
+        site.head()
+    site.stop_daemon()
+    with pytest.raises(Unavailable):
+        b"".join(stream)
+    thread.join(timeout=20)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+    site.start_daemon()
