@@ -70,6 +70,10 @@ class CleanUp(Step):
     """Groups, mounts, leases, folders; then CleanedUp is reported."""
 
 
+class Reset(Step):
+    """The half-made groups of a start that never began. To be awaited: the loop starts the same execution again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     events: tuple[ev.Event, ...] = ()
@@ -104,7 +108,7 @@ def _of_record(record: Record, seen: Observed, now: float) -> Outcome:
     if seen.exit is not None:
         return Outcome((_ended(record, seen, seen.exit),), _remove(execution, seen))
     if record.state is State.STARTING and not seen.marker:
-        return Outcome(steps=_remove(execution, seen) if seen.groups else ())
+        return Outcome(steps=(Reset(execution),) if seen.groups else ())
     return Outcome((ev.Lost(record.job, execution, _why_lost(seen), now),), _remove(execution, seen))
 
 

@@ -67,7 +67,7 @@ class Life(RuleBasedStateMachine):
     def node_does_as_told(self, rare: int) -> None:
         self.sim.settle(exits=rare == 0)
 
-    @precondition(on_node)
+    @precondition(lambda self: bool(on_node(self)))
     @rule(data=st.data(), what=st.sampled_from(REPORTS), resident=st.sampled_from([0, MIB, 200 * MIB, 4 * GIB]))
     def node_says(self, data: Any, what: str, resident: int) -> None:
         self.sim.report(data.draw(st.sampled_from(on_node(self))), what, resident=resident)
@@ -77,7 +77,7 @@ class Life(RuleBasedStateMachine):
     def node_says_nonsense(self, data: Any, what: str) -> None:
         self.sim.report(data.draw(st.sampled_from(sorted(self.sim.records))), what)
 
-    @precondition(on_node)
+    @precondition(lambda self: bool(on_node(self)))
     @rule(data=st.data(), by=st.sampled_from(["owner", "operator"]), keep=st.booleans(), settle=st.booleans())
     def pause(self, data: Any, by: str, keep: bool, settle: bool) -> None:
         self.sim.happen(ev.PauseRequested(data.draw(st.sampled_from(on_node(self))), by, keep))
@@ -95,7 +95,7 @@ class Life(RuleBasedStateMachine):
         for job in sorted(self.sim.records):
             self.sim.happen(ev.ResumeRequested(job, by)) or self.sim.happen(ev.HoldReleased(job, by))
 
-    @precondition(on_node)
+    @precondition(lambda self: bool(on_node(self)))
     @rule(data=st.data(), by=st.sampled_from(["owner", "operator"]))
     def resume(self, data: Any, by: str) -> None:
         self.sim.happen(ev.ResumeRequested(data.draw(st.sampled_from(on_node(self))), by))

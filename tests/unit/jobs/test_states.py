@@ -26,8 +26,9 @@ def test_a_whole_life() -> None:
     life.paused()
     assert life.record.state is State.RUNNING  # until the kernel agrees
     life.frozen(resident=9 * MIB, ran_s=3.0)
-    assert (life.record.state, life.record.placement, life.record.resident_bytes) == (State.FROZEN, None, 9 * MIB)
-    assert life.record.home == a_placement(2)  # its pages are still there
+    kept = life.record
+    assert (kept.state, kept.placement, kept.resident_bytes) == (State.FROZEN, None, 9 * MIB)
+    assert kept.home == a_placement(2)  # its pages are still there
     life.resumed().thaw_placed(3)
     assert (life.record.state, life.record.home) == (State.THAWING, a_placement(3))
     life.thawed().exited(0)

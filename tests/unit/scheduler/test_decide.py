@@ -235,13 +235,15 @@ def test_a_thaw_comes_before_new_starts() -> None:
 def test_a_thaw_may_be_elsewhere_but_rather_at_home() -> None:
     sim = a_simulation(nodes=2, cpus_per_node=2)
     job = frozen(sim, cpus=2)
-    assert sim.records[job].home is not None and sim.records[job].home.mems == (0,)
+    home = sim.records[job].home
+    assert home is not None and home.mems == (0,)
     sim.happen(ev.ResumeRequested(job, "owner"))
     action = the(sim, ThawPlace)
     assert isinstance(action, ThawPlace) and action.placement.cpus == (0, 1)
     sim.happen(ev.PauseRequested(job, "owner"))
     other = running(sim, cpus=1)
-    assert sim.records[other].placement is not None and sim.records[other].placement.cpus == (0,)
+    taken = sim.records[other].placement
+    assert taken is not None and taken.cpus == (0,)
     sim.happen(ev.ResumeRequested(job, "owner"))
     action = the(sim, ThawPlace)
     assert isinstance(action, ThawPlace) and (action.placement.cpus, action.placement.mems) == ((2, 3), (1,))

@@ -10,7 +10,7 @@ import pytest
 from jobs import events as ev
 from jobs.record import Record, State
 from jobs.states import advance
-from scheduler.reconcile import Abandon, Adopt, CleanUp, Ended, Kill, Observed, Outcome, reconcile
+from scheduler.reconcile import Abandon, Adopt, CleanUp, Ended, Kill, Observed, Outcome, Reset, reconcile
 from tests.builders import MIB, History
 
 NOW = 1000.0
@@ -124,7 +124,7 @@ def test_processes_that_outlived_their_monitor_are_killed_before_the_clean_up() 
 
 def test_what_was_never_begun_is_started_again() -> None:
     assert after(starting()) == Outcome()
-    assert after(starting(), groups=True) == Outcome((), (CleanUp(X),)), "after its half-made groups are gone"
+    assert after(starting(), groups=True) == Outcome((), (Reset(X),)), "after its half-made groups are gone"
 
 
 @pytest.mark.parametrize(
