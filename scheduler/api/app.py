@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from scheduler.api import replies
 from scheduler.api.bodies import BoundedBodies
+from scheduler.api.news import News
 from scheduler.api.parts import Parts
 from scheduler.api.routes import following, images, looking, steering, submission
 
@@ -15,6 +16,9 @@ def create_app(parts: Parts) -> FastAPI:
     app = FastAPI(title="jobs", version="1", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     app.add_middleware(BoundedBodies)
     replies.add_handlers(app)
-    for group in (submission, looking, steering, following, images):
+    for group in (submission, looking, steering, images):
         app.include_router(group.router(parts))
+    news = News(parts.reader)
+    app.include_router(following.router(parts, news))
+    app.state.background = news.run  # the server's to run
     return app

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import uvicorn
 from anyio.abc import TaskStatus
+from fastapi import FastAPI
 
 from jobs.errors import HostError
 from scheduler.api.peer import PeerProtocol
@@ -46,8 +47,16 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: Any, sock: socket.socket, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+async def serve(
+    app: FastAPI, sock: socket.socket, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
     """Until cancelled. `task_status.started()` when requests are answered."""
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(app.state.background)
+        await _answer(app, sock, task_status)
+
+
+async def _answer(app: FastAPI, sock: socket.socket, task_status: TaskStatus[None]) -> None:
     config = uvicorn.Config(
         _quietly(app),
         http=PeerProtocol,

@@ -16,6 +16,7 @@ from jobs import protocol
 from jobs.events import Owner, Submitted, dump
 from jobs.record import Record
 from scheduler.api.logtail import LogFile
+from scheduler.api.news import News
 from scheduler.api.parts import JobId, Parts, Peer
 from scheduler.api.routes.looking import find, live
 from scheduler.ports import Stored
@@ -24,7 +25,7 @@ LOOK_AGAIN_S = (0.02, 0.25)  # a growing file has no event to wait for; from …
 MOST_OFFSET = 1 << 62
 
 
-def router(parts: Parts) -> APIRouter:
+def router(parts: Parts, news: News) -> APIRouter:
     routes = APIRouter(tags=["following"])
 
     @routes.get("/v1/jobs/{job}/wait", summary="Answers when the job is there, or after `timeout_s` as it is then")
@@ -36,7 +37,7 @@ def router(parts: Parts) -> APIRouter:
     ) -> protocol.Job:
         await find(parts, peer, job)
         with anyio.move_on_after(timeout_s):
-            await _wait_until(parts, job, until)
+            await _wait_until(parts, news, job, until)
         return live(parts, await find(parts, peer, job), whole=True)
 
     @routes.get("/v1/jobs/{job}/logs/{stream}", response_class=StreamingResponse, summary="Output as it was written")
@@ -68,14 +69,12 @@ def router(parts: Parts) -> APIRouter:
     return routes
 
 
-async def _wait_until(parts: Parts, job: int, until: protocol.Until) -> None:
-    after, _ = await parts.reader.head()  # before the record, so that no event between the two is missed
-    if await _reached(parts, job, until):
-        return
-    async with aclosing(parts.reader.events(after=after, job=job, follow=True)) as news:  # type: ignore[type-var]
-        async for _ in news:
+async def _wait_until(parts: Parts, news: News, job: int, until: protocol.Until) -> None:
+    while True:
+        with news.of(job) as happened:  # before the record, so that no event between the two is missed
             if await _reached(parts, job, until):
                 return
+            await happened.wait()
 
 
 async def _reached(parts: Parts, job: int, until: protocol.Until) -> bool:

@@ -170,6 +170,23 @@ def test_wait_answers_when_the_job_ends(site: ApiSite) -> None:
     assert alice.wait(job).state == "failed"  # at once
 
 
+def test_many_who_wait_read_the_journal_once(site: ApiSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its own connection; not one of them follows the journal by itself."""
+    reads = []
+    follow = site.store.events
+    monkeypatch.setattr(site.store, "events", lambda *given, **named: reads.append(named) or follow(*given, **named))
+    alice = site.client(ALICE)
+    job = submit(alice)
+    waiting = [site.client(ALICE) for _ in range(20)]
+    threads = [in_background(lambda client=client: client.wait(job)) for client in waiting]  # type: ignore[misc]
+    site.start(job)
+    site.end(job, 3)
+    for thread, found in threads:
+        thread.join(timeout=20)
+        assert found[0].state == "failed"
+    assert reads == []
+
+
 def test_wait_until_frozen_and_until_running(site: ApiSite) -> None:
     alice, waiting = site.client(ALICE), site.client(ALICE)
     job = submit(alice)
