@@ -1,8 +1,9 @@
 """The shell around `decide`: wakes on commits and on deadlines, proposes what was decided, tells the node. No policy.
 
-At most one round per GAP_S; events in between are coalesced. Commit first, then act: a placement is in the journal
-before the node hears of it. What the node was told is remembered per record, so that a round repeats nothing; after a
-restart everything is told again, and every verb is safe to repeat.
+After a round comes a gap of REST times what deciding took, at most GAP_S from its beginning: long rounds are coalesced,
+short ones delay nobody (docs/design/round-gap.md). Commit first, then act: a placement is in the journal before the
+node hears of it. What the node was told is remembered per record, so that a round repeats nothing; after a restart
+everything is told again, and every verb is safe to repeat.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from scheduler.world import World
 
 log = logging.getLogger("jobs.loop")
 
-GAP_S = 0.020  # shortest time between rounds: at 20 ms the API keeps a p99 of 11 ms beside a round (measured)
+GAP_S = 0.020  # most, from the beginning of a round: the API keeps a p99 of 11 ms beside long rounds (measured)
+REST = 9.0  # deciding takes at most a tenth of the time
 RETRY_S = 1.0  # after a round whose commits were refused, for example on a full disk
 
 
@@ -52,6 +54,7 @@ class Loop:
         self.decision = Decision()
         self.rounds = 0
         self.phase = "rest"
+        self._took_s = 0.0  # the last round's deciding, without its commits
 
     def wake(self) -> None:
         """Something changed. Cheap; any number of calls before the next round are one."""
@@ -69,11 +72,15 @@ class Loop:
             self.phase = "round"
             refused = not await self.round()
             await self._wait(began, retry=refused)
+            self.phase = "gap"
+            await self._clock.sleep_until(began + min(GAP_S, self._took_s * (1 + REST)))
 
     async def round(self) -> bool:
         """One round, with all its consequences committed or told. False when a commit was refused by the host."""
         self.rounds += 1
+        began = self._clock.monotonic()
         self.decision = decide(self._world, self._clock.wall(), self._running_s())
+        self._took_s = self._clock.monotonic() - began
         refused: list[HostError] = []
         async with anyio.create_task_group() as tasks:  # together, so that the writer commits them as one batch
             for action in self.decision.actions:
@@ -100,8 +107,6 @@ class Loop:
                 tasks.start_soon(self._wake_at, until)
             await self._wake.wait()
             tasks.cancel_scope.cancel()
-        self.phase = "gap"
-        await self._clock.sleep_until(began + GAP_S)
 
     async def _wake_at(self, deadline: float) -> None:
         await self._clock.sleep_until(deadline)

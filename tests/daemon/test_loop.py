@@ -220,8 +220,16 @@ async def quiet(daemon: Parts, clock: FakeClock) -> None:
         await daemon.store.head()  # to the database's thread and back: everyone else gets a turn
 
 
+class SlowClock(FakeClock):
+    """Each look at it takes 5 ms, so each round seems to take that long."""
+
+    def monotonic(self) -> float:
+        self._monotonic += 0.005
+        return self._monotonic
+
+
 async def test_events_are_coalesced_into_one_round_per_gap(tmp_path: Path) -> None:
-    clock = FakeClock()
+    clock = SlowClock()
     async with parts(tmp_path, clock=clock, run_loop=True) as daemon:
         await quiet(daemon, clock)
         before = daemon.loop.rounds
@@ -230,6 +238,15 @@ async def test_events_are_coalesced_into_one_round_per_gap(tmp_path: Path) -> No
         assert daemon.loop.rounds <= before + 1
         await quiet(daemon, clock)
         assert before + 1 <= daemon.loop.rounds <= before + 2
+
+
+async def test_a_short_round_delays_nobody(tmp_path: Path) -> None:
+    clock = FakeClock()  # deciding takes no time, and time stands still
+    async with parts(tmp_path, clock=clock, run_loop=True) as daemon:
+        for job in range(1, 5):
+            await daemon.writer.submit([a_new_job()])
+            while daemon.node.verbs[-1:] != [("start", job)]:
+                await daemon.store.head()
 
 
 async def test_a_stale_decision_is_dropped(tmp_path: Path) -> None:
