@@ -97,7 +97,7 @@ def start_counting(group: str, devices: tuple[tuple[int, int], ...]) -> None:
 
 
 def moved_bytes(place: Place) -> tuple[int, int]:
-    """(read, written) by the container. v1 counts on devices that `start_counting` was told of."""
+    """(read, written) by the container. v1: see `start_counting`; Linux 6.1 counts only groups with a rate."""
     if place.version == 2:
         return _sum_v2(_text(f"{place.run}/io.stat"))
     return _sum_v1(_text(f"{place.run}/blkio.throttle.io_service_bytes_recursive"))

@@ -112,7 +112,9 @@ def test_disk_rate(bench, loop_device, direction):
         code, _, err = bench.run(group, copy)
         assert code == 0, err
         usage = group.usage()
-        assert (usage.io_read_bytes if direction == "read" else usage.io_write_bytes) == 4 * MIB
+        moved = usage.io_read_bytes if direction == "read" else usage.io_write_bytes
+        uncounted = group.places["io"].version == 1 and name == "free" and moved == 0  # Linux 6.1 counts limited groups
+        assert 4 * MIB <= moved < 5 * MIB or uncounted
         took[name] = float(err.splitlines()[-1].split(",")[-2].split()[0])
         if name == "limited" and direction == "write" and group.places["io"].version == 1:
             assert BUFFERED_WRITES in group.notes
