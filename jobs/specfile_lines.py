@@ -17,13 +17,14 @@ DEEPEST = 32  # levels of nesting, parts of a key; a spec needs five
 _SPACE = re.compile(r"[ \t]*")
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_STRING = re.compile(
-    r'"""(?:[^"\\]++|\\.|"{1,2}(?!"))*+"{3,5}'  # may end in one or two quotes of its own; possessive: no backtracking
-    r"|'''(?:[^']++|'{1,2}(?!'))*+'{3,5}"
-    r'|"(?:[^"\\\n]++|\\.)*+"'
-    r"|'[^'\n]*'",
-    re.DOTALL,
-)
+# How each kind of string goes on: an escape is stepped over, anything else ends it. No repetition in a pattern, so
+# nothing backtracks; possessive quantifiers are wrong in Python 3.11.2 (cpython issue 106052).
+_STRING_MARKS = {
+    '"""': re.compile(r'\\.|"""', re.DOTALL),
+    "'''": re.compile("'''"),
+    '"': re.compile(r'\\.|["\n]'),
+    "'": re.compile(r"['\n]"),
+}
 _SCALAR = re.compile(r"[^,\]}#\n]+")
 
 
@@ -150,7 +151,7 @@ class _Scanner:
         elif self.text.startswith("{", self.at):
             self._inline_table(path, depth)
         elif self.text.startswith(('"', "'"), self.at):
-            self._match(_STRING)
+            self._string()
         else:
             self._match(_SCALAR)
 
@@ -185,11 +186,24 @@ class _Scanner:
     def _key_part(self) -> str:
         self._skip(_SPACE)
         if self.text.startswith(('"', "'"), self.at):
-            raw = self._match(_STRING)
+            raw = self._string()
             if "\n" in raw or raw[:3] in ('"""', "'''"):
                 raise _Lost
             return _unquote(raw)
         return self._match(_BARE)
+
+    def _string(self) -> str:
+        start = self.at
+        quotes = next(quotes for quotes in _STRING_MARKS if self.text.startswith(quotes, start))
+        self.at += len(quotes)
+        while (mark := _STRING_MARKS[quotes].search(self.text, self.at)) and mark[0].startswith("\\"):
+            self.at = mark.end()
+        if not mark or mark[0] == "\n":
+            raise _Lost
+        self.at = mark.end()
+        for _ in range(2 if len(quotes) == 3 else 0):  # a long string may end in one or two quotes of its own
+            self.at += self.text.startswith(quotes[0], self.at)
+        return self.text[start : self.at]
 
     def _match(self, pattern: re.Pattern[str]) -> str:
         found = pattern.match(self.text, self.at)
