@@ -1,6 +1,6 @@
 """Points at which a test ends processes, to prove that what is left is brought together again. Launcher side.
 
-JOBS_FAULT=name, JOBS_FAULT_KILL=file: whoever reaches `name` first removes the file and sends SIGKILL to the pids in it,
+JOBS_FAULT=name, JOBS_FAULT_KILL=file: whoever reaches `name` first removes the file and kills the pids in it (SIGKILL),
 itself last if it is among them. Without the variable a point costs one comparison. Used by tests/e2e/test_crash.py.
 """
 

@@ -1,4 +1,4 @@
-"""Keeps the kernel's lock for moving tasks between cgroups in its fast state while jobs are being started. Launcher side.
+"""Keeps the kernel's lock for moving tasks between cgroups in its fast state while jobs are started. Launcher side.
 
 The lock is a percpu_rw_semaphore: the first writer after a pause waits for an RCU grace period (7–15 ms measured), the
 next ones do not. A child of the launcher moves itself to where it already is, every PERIOD_S, until LINGER_S after the
