@@ -152,7 +152,7 @@ def test_at_a_prompt(shell: str, folder: Path) -> None:
         assert re.search(r"(?i)running.*sleep 60|sleep 60.*running|running\s+sleep 60", listed), listed
         terminal.type("jobs submit examples/hello.toml\r")
         terminal.until(r"reached as jobs: submit examples/hello.toml")
-        terminal.type("kill %1; echo kil''led\r")
+        terminal.type(f"kill {'$last_pid' if shell == 'fish' else '%1'}; echo kil''led\r")
         terminal.until(r"killed")
     finally:
         terminal.close()
