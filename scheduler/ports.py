@@ -95,4 +95,4 @@ class Node(Protocol):
         self, record: Record, argv: Sequence[str], *, tty: bool, env: Sequence[tuple[str, str]], peer: Owner
     ) -> ExecTicket: ...
     def describe(self) -> dict[str, Any]:
-        """Capabilities, topology, pools: for `jobs show --node` and doctor-like output."""
+        """Capabilities, topology, pools: for `jobs show --host`."""

@@ -28,7 +28,6 @@ SECTIONS: dict[str, dict[str, str]] = {
         "priority": "priority", "exec": "execute",
     },
     "Images": {"image": "image"},
-    "Host": {"topology": "topology", "doctor": "doctor"},
     "Shell": {"shell-init": "shell_init", "completion": "completion"},
 }  # fmt: skip
 COMMANDS = {name: module for section in SECTIONS.values() for name, module in section.items()}

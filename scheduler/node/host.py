@@ -59,6 +59,7 @@ class Host:
     seccomp: bytes
     io_devices: tuple[tuple[int, int], ...] = ()  # (major, minor) of the disks that I/O rates are written for
     interfaces: tuple[str, ...] = ()  # this host's own links, for net_prio
+    in_the_way: tuple[str, ...] = ()  # rules of others that will stop jobs' packets
 
 
 def probe(settings: Settings) -> tuple[HostCaps, Topology]:
@@ -167,6 +168,7 @@ async def open_host(
             seccomp=seccomp.default_program(),
             io_devices=disks_of(settings.state_dir),
             interfaces=await network.prepare_host_priority(),
+            in_the_way=tuple(await network.obstacles()),
         )
         for stray in await host.images.start():
             log.warning("removed what an earlier daemon left: %s", stray)

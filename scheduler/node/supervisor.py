@@ -95,6 +95,7 @@ class Supervisor:
                 {"id": node.id, "cpus": list(node.cpus), "memory_bytes": node.memory_bytes} for node in topology.nodes
             ],
             "executions": sorted(self._executions),
+            "in_the_way": list(self._host.in_the_way),
         }
 
     async def exec(
