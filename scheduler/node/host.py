@@ -168,7 +168,7 @@ async def open_host(
             seccomp=seccomp.default_program(),
             io_devices=disks_of(settings.state_dir),
             interfaces=await network.prepare_host_priority(),
-            in_the_way=tuple(await network.obstacles()),
+            in_the_way=await _in_the_way(network),
         )
         for stray in await host.images.start():
             log.warning("removed what an earlier daemon left: %s", stray)
@@ -181,6 +181,13 @@ async def open_host(
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(30):
             await _leave(settings, tree, network)
+
+
+async def _in_the_way(network: Network) -> tuple[str, ...]:
+    try:
+        return tuple(await network.obstacles())
+    except HostError as error:  # somebody's rules that cannot be read are no reason not to start
+        return (error.message,)
 
 
 def _network_settings(settings: Settings) -> NetworkSettings:
