@@ -104,8 +104,12 @@ class Lab:
         self.log = self.folder / "launcher.log"
         self._epoch = self._number = 0
 
-    def start(self, environment: Mapping[str, str] | None = None) -> None:
+    def start(self, environment: Mapping[str, str] | None = None, prelude: str = "") -> None:
+        """`prelude`: Python that runs in the launcher before it starts."""
         command = launcher.command(str(self.state_dir), str(self.run_dir))
+        if prelude:
+            place = command.index("-c") + 1
+            command[place] = command[place].replace("from runtime.launcher", f"{prelude}; from runtime.launcher")
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
