@@ -14,7 +14,8 @@ import pytest
 HERE = Path(__file__).parent
 RUN_ID = uuid.uuid4().hex
 PROMISED = capabilities.required()
-# Whole-host pictures need a host where nothing else makes links and mounts: CI and scripts/test do; JOBS_TEST_LEAKS=0 or 1 says otherwise.
+# Whole-host pictures need a host where nothing else makes links and mounts, as CI and scripts/test have it.
+# JOBS_TEST_LEAKS=0 or 1 says otherwise.
 CHECK_LEAKS = os.environ.get("JOBS_TEST_LEAKS", "1" if PROMISED else "0") == "1"
 
 
