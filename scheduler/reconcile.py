@@ -36,6 +36,7 @@ class Observed:
     """What is there of one execution. The defaults say: nothing."""
 
     marker: bool = False  # the launcher began to start it
+    begun: bool = True  # its marker names a monitor; without one *go* cannot have been given
     went: bool = False  # the marker says that execve succeeded
     same_boot: bool = True  # the marker's boot id is today's
     monitor: bool = False  # its monitor lives
@@ -109,6 +110,8 @@ def _of_record(record: Record, seen: Observed, now: float) -> Outcome:
         return Outcome((_ended(record, seen, seen.exit),), _remove(execution, seen))
     if record.state is State.STARTING and not seen.marker:
         return Outcome(steps=(Reset(execution),) if seen.groups else ())
+    if record.state is State.STARTING and not seen.begun:
+        return Outcome((_never_ran(record, now),), _remove(execution, seen))
     return Outcome((ev.Lost(record.job, execution, _why_lost(seen), now),), _remove(execution, seen))
 
 
@@ -131,7 +134,8 @@ def _ended(record: Record, seen: Observed, exit: Ended) -> ev.Event:
     job, execution = record.job, str(record.execution)
     if exit.step and record.state is State.STARTING:
         message = StepFailed(exit.step, exit.errno, exit.path).message
-        return ev.StartFailed(job, execution, exit.step, exit.errno, exit.path, message, exit.ended_at)
+        again = exit.step == ev.ABANDONED
+        return ev.StartFailed(job, execution, exit.step, exit.errno, exit.path, message, exit.ended_at, requeue=again)
     ran_s = _ran_s(record, exit.ended_at)
     return ev.Exited(job, execution, exit.status, _cause(record, seen, exit), ran_s, seen.usage, exit.ended_at)
 
@@ -146,6 +150,12 @@ def _ran_s(record: Record, until: float) -> float:
     """The node's count up to its last report; since then only the wall clock was there."""
     since = until - record.running_since if record.running_since else 0.0
     return record.ran_s + max(0.0, since)
+
+
+def _never_ran(record: Record, now: float) -> ev.StartFailed:
+    """Certain, so it is tried again as a new attempt."""
+    reason = "the launcher died at the beginning of the start; the program did not run"
+    return ev.StartFailed(record.job, str(record.execution), ev.ABANDONED, 0, "", reason, now, requeue=True)
 
 
 def _why_lost(seen: Observed) -> str:

@@ -34,6 +34,7 @@ from scheduler.node.undo import Undo
 
 log = logging.getLogger("jobs.node")
 
+RETRY_S = 1.0
 FATE_S = 10.0  # a container that waits for *go* and reads end of file is gone within milliseconds; this is patience
 
 
@@ -283,13 +284,19 @@ class Execution:
         await self._report(ev.Frozen(self.record.job, self.id, took, ran_s, resident, time.time()))
 
     async def _thaw(self) -> None:
-        """CPUs, memory nodes, weights and class first, then the thaw."""
+        """CPUs, memory nodes, weights and class first, then the thaw. What cannot be done is tried again."""
         group = self._group()
         began = time.monotonic()
-        await anyio.to_thread.run_sync(self._retune)  # moving pages to another node can take seconds
-        await self._retag()
-        if group.freezer.is_frozen():
+        try:
+            await anyio.to_thread.run_sync(self._retune)  # moving pages to another node can take seconds
+            await self._retag()
             await group.freezer.thaw()
+        except (JobsError, OSError) as error:
+            log.error("thaw of execution %s failed, again in %g s: %s", self.id, RETRY_S, error)
+            await anyio.sleep(RETRY_S)
+            ran_s, resident = self.clock.total(time.monotonic()), group.resident_bytes()
+            await self._report(ev.Frozen(self.record.job, self.id, 0.0, ran_s, resident, time.time()))
+            return
         self.clock.start(time.monotonic())
         await self._report(ev.Thawed(self.record.job, self.id, time.monotonic() - began, time.time()))
 
@@ -305,10 +312,11 @@ class Execution:
         self._stopped_as = cancel
         if self._grace is not None:
             self._grace.cancel()
-        if cancel.grace_s <= 0 or cancel.signal == "KILL":
-            await group.kill()
+        frozen = group.freezer.is_frozen()
+        if cancel.grace_s <= 0 or cancel.signal == "KILL" or (frozen and self.record.placement is None):
+            await group.kill()  # a frozen job that has no CPUs to end on gets no grace
             return
-        if group.freezer.is_frozen():
+        if frozen:
             await group.freezer.thaw()  # a frozen task does not see its signal
             self.clock.start(time.monotonic())
         marker = exitrecord.read_marker(f"{self._spool}/started")

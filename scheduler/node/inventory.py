@@ -30,6 +30,7 @@ def observe(host: Host, execution: str) -> Observed:
     grouped = execution in host.tree.names()
     return Observed(
         marker=marker is not None,
+        begun=marker is None or marker.monitor_pid > 0,
         went=marker is not None and marker.running,
         same_boot=marker is None or marker.boot_id in ("", host.caps.boot_id),
         monitor=_lives(marker),
