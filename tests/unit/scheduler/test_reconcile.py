@@ -188,3 +188,20 @@ def test_every_event_is_legal_whatever_is_seen() -> None:
             assert adopted + again + record.state.final == 1
             assert adopted == dict(zip(flags, values, strict=True))["monitor"]
             assert not record.state.final or CleanUp(X) in outcome.steps
+
+
+# ── it certainly never ran ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [{"marker": True, "begun": False}, {"marker": True, "exit": Ended(125, 900.0, ev.ABANDONED, 125, "")}],
+    ids=["a marker without a monitor", "abandoned before go"],
+)
+def test_a_start_that_certainly_did_not_run_is_tried_again(seen: dict[str, Any]) -> None:
+    outcome = after(starting(), **seen)
+    (event,) = outcome.events
+    assert isinstance(event, ev.StartFailed)
+    assert event.requeue
+    assert outcome.steps == (CleanUp(X),)
+    assert advance(starting().record, event).state is State.QUEUED
