@@ -41,6 +41,7 @@ class Keeper(Protocol):
     """What a child needs of the launcher."""
 
     executions: dict[str, Execution]
+    errands: int  # under way
 
     def watch(self, fd: int, handler: Callable[[], object]) -> None: ...
     def unwatch(self, fd: int) -> None: ...
@@ -111,6 +112,7 @@ class Errand(Member):
     def __init__(self, keeper: Keeper, child: Child, control: Channel, client: Channel, request: int) -> None:
         self._client, self._request = client, request
         self.sequence = Sequence(self.table)
+        keeper.errands += 1
         super().__init__(keeper, child, control)
 
     def on_message(self, message: Message, fds: list[int]) -> None:
@@ -121,6 +123,7 @@ class Errand(Member):
             self.keeper.reply(self._client, Refusal(self._request, *message))
 
     def on_end(self, status: int) -> None:
+        self.keeper.errands -= 1
         if self.sequence.state != "ended":
             complain(f"an errand ended with status {status} before it answered")
             self.keeper.reply(self._client, Refusal(self._request, "errand", errno.ESRCH, ""))
@@ -156,28 +159,28 @@ class SlotChild(Errand):
 class Execution(Member):
     """One monitor. Its first result is given again to whoever asks again."""
 
-    def __init__(self, keeper: Keeper, child: Child, control: Channel, execution_id: str) -> None:
+    def __init__(self, keeper: Keeper, child: Child, control: Channel | None, execution_id: str) -> None:
         self.execution_id = execution_id
         self.sequence = Sequence(sequence.LAUNCH)
-        self._init: tuple[int, int] | None = None  # pid and pidfd of pid 1
-        self._failure: StepError | None = None
+        self.init_process: tuple[int, int] | None = None  # pid and pidfd of pid 1
+        self.failure: StepError | None = None
         self._waiting_created: list[tuple[Channel, int]] = []
         self._waiting_running: list[tuple[Channel, int]] = []
         super().__init__(keeper, child, control)
 
     def answer_create(self, client: Channel, request: int) -> None:
-        if self._init is not None:
-            values = {"monitor_pid": self.child.pid, "init_pid": self._init[0]}
+        if self.init_process is not None:
+            values = {"monitor_pid": self.child.pid, "init_pid": self.init_process[0]}
             self.keeper.reply(client, Answer(request, values), (self.child.pidfd,))
-        elif self._failure is not None:
-            self.keeper.reply(client, Refusal(request, *self._failure))
+        elif self.failure is not None:
+            self.keeper.reply(client, Refusal(request, *self.failure))
         else:
             self._waiting_created.append((client, request))
 
     def go(self, client: Channel, request: int) -> None:
         """Raises OSError when it is too early, or nothing is there to go."""
-        if self._failure is not None:
-            self.keeper.reply(client, Refusal(request, *self._failure))
+        if self.failure is not None:
+            self.keeper.reply(client, Refusal(request, *self.failure))
         elif self.sequence.state == "running":
             self.keeper.reply(client, Answer(request, {}))
         elif self.sequence.state == "going":
@@ -205,16 +208,16 @@ class Execution(Member):
 
     def init(self) -> int:
         """pidfd of pid 1. Raises OSError when there is none to enter."""
-        if self._init is None or self.sequence.state != "running":
+        if self.init_process is None or self.sequence.state != "running":
             raise OSError(errno.ESRCH, "not running", self.execution_id)
-        return self._init[1]
+        return self.init_process[1]
 
     def on_message(self, message: Message, fds: list[int]) -> None:
         if self.sequence.state == "ended":
             return  # the failure that follows a GiveUp
         self.sequence.follow(message)
         if isinstance(message, Ready):
-            self._init = (message.init_pid, os.dup(fds[0]))
+            self.init_process = (message.init_pid, os.dup(fds[0]))
             waiting, self._waiting_created = self._waiting_created, []
             for client, request in waiting:
                 self.answer_create(client, request)
@@ -226,7 +229,7 @@ class Execution(Member):
             self._fail(message)
 
     def _fail(self, failure: StepError) -> None:
-        self._failure = failure
+        self.failure = failure
         waiting = self._waiting_created + self._waiting_running
         self._waiting_created, self._waiting_running = [], []
         for client, request in waiting:
@@ -235,7 +238,7 @@ class Execution(Member):
     def on_end(self, status: int) -> None:
         if status:
             complain(f"the monitor of {self.execution_id} ended with status {status}")
-        self._fail(self._failure or StepError("monitor", errno.ESRCH, self.execution_id))
-        if self._init is not None:
-            os.close(self._init[1])
+        self._fail(self.failure or StepError("monitor", errno.ESRCH, self.execution_id))
+        if self.init_process is not None:
+            os.close(self.init_process[1])
         del self.keeper.executions[self.execution_id]

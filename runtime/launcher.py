@@ -11,14 +11,16 @@ import errno
 import gc
 import os
 import select
+import signal
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
-from runtime import errand, exitrecord, faultpoint, messages, monitor, process, seed, session, slot, warmth
+from runtime import errand, exitrecord, faultpoint, handover, messages, monitor, process, seed, session, slot, warmth
 from runtime import syscalls as sc
 from runtime.channel import Channel, close_all
 from runtime.children import Errand, Execution, Member, SlotChild, complain
@@ -41,19 +43,26 @@ class _Ticket(NamedTuple):
 class Launcher:
     """Sockets, children and what each waits for. One instance, one thread; every method returns soon."""
 
-    def __init__(self, state_dir: str, run_dir: str) -> None:
+    def __init__(self, state_dir: str, run_dir: str, handed_over: int = -1) -> None:
+        """`handed_over`: descriptor from an earlier launcher in this very process, runtime/handover.py."""
+        self._command = command(state_dir, run_dir)
         self.spool = f"{state_dir}/spool"
         os.makedirs(self.spool, 0o700, exist_ok=True)
         os.makedirs(run_dir, 0o711, exist_ok=True)
         self.seed = seed.make()
         self._warmth = warmth.start()
         self.executions: dict[str, Execution] = {}
-        self._epoch = -1
+        self.epoch = -1
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], object]] = {}
         self._clients: dict[int, Channel] = {}
         self._guests: dict[int, tuple[Channel, float]] = {}  # and until when it may stay silent
         self._tickets: dict[str, _Ticket] = {}
+        self.errands = 0
+        self._upgrading = False
+        self.sockets: dict[str, socket.socket] = {}
+        if handed_over >= 0:
+            handover.take(self, handed_over)
         self._listen(f"{run_dir}/launcher.sock", 0o600, self._accept_client)
         self._listen(f"{run_dir}/exec.sock", 0o666, self._accept_guest)
 
@@ -69,6 +78,29 @@ class Launcher:
                     self._drop_client(fd)  # unread: a dead daemon's request must not run later
                 else:
                     handler()
+            if self._upgrading and not self.errands and handover.is_quiet(self):
+                self._upgrade()
+
+    def upgrade_on_hangup(self) -> None:
+        """On SIGHUP becomes the launcher that is on disk now, as soon as nobody waits for an answer."""
+        woken, wakes = socket.socketpair()
+        woken.setblocking(False)
+        wakes.setblocking(False)
+        self.watch(woken.fileno(), lambda: woken.recv(64))
+        signal.signal(signal.SIGHUP, lambda *_: self._wish_upgrade())
+        signal.set_wakeup_fd(wakes.detach())
+
+    def _wish_upgrade(self) -> None:
+        self._upgrading = True
+
+    def _upgrade(self) -> None:
+        self._upgrading = False
+        warmth.stop(*self._warmth)
+        try:
+            handover.become(self, self._command)
+        except OSError as error:
+            complain(f"goes on as it is: {error}")
+            self._warmth = warmth.start()
 
     def watch(self, fd: int, handler: Callable[[], object]) -> None:
         self._handlers[fd] = handler
@@ -79,16 +111,9 @@ class Launcher:
         self._epoll.unregister(fd)
 
     def _listen(self, path: str, mode: int, accept: Callable[[socket.socket], None]) -> None:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        before = os.umask(0o777 & ~mode)
-        listening.bind(path)
-        os.umask(before)
-        listening.listen(BACKLOG)
-        listening.setblocking(False)
+        if path not in self.sockets:
+            self.sockets[path] = _bound(path, mode)
+        listening = self.sockets[path]
         self.watch(listening.fileno(), lambda: accept(listening))
 
     # ── jobsd ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -121,7 +146,7 @@ class Launcher:
         if isinstance(message, Hello):
             self._on_hello(channel, message)
             return
-        warmth.touch(self._warmth)
+        warmth.touch(self._warmth[0])
         kind, request = type(message), getattr(message, "request", 0)
         verb = self._verbs().get(kind)
         if verb is None:
@@ -160,10 +185,10 @@ class Launcher:
         }
 
     def _on_hello(self, channel: Channel, hello: Hello) -> None:
-        if hello.epoch < self._epoch:
-            self.reply(channel, Deposed(self._epoch))
+        if hello.epoch < self.epoch:
+            self.reply(channel, Deposed(self.epoch))
             return
-        self._epoch = hello.epoch
+        self.epoch = hello.epoch
         for fd in [fd for fd in self._clients if fd != channel.fileno()]:
             self._drop_client(fd)
         self.reply(channel, Welcome(tuple(sorted(self.executions))))
@@ -301,6 +326,18 @@ class Launcher:
             os.close(self._tickets.pop(text).orders_fd)
 
 
+def _bound(path: str, mode: int) -> socket.socket:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    before = os.umask(0o777 & ~mode)
+    listening.bind(path)
+    os.umask(before)
+    listening.listen(BACKLOG)
+    listening.setblocking(False)
+    return listening
+
+
 def _accept(listening: socket.socket) -> Channel | None:
     try:
         sock, _ = listening.accept()
@@ -336,12 +373,13 @@ def command(state_dir: str, run_dir: str, python: str = sys.executable) -> list[
 
 
 def main() -> None:
-    state_dir, run_dir = sys.argv[1:]
+    state_dir, run_dir, *handed_over = sys.argv[1:]
     sc.set_process_name("jobs:launcher")
     process.reset_signals()
     os.umask(0o022)
     os.chdir("/")
-    launcher = Launcher(state_dir, run_dir)
+    launcher = Launcher(state_dir, run_dir, *map(int, handed_over))
+    launcher.upgrade_on_hangup()
     gc.collect()
     gc.freeze()  # clones share these pages for as long as nobody counts their objects
     gc.disable()

@@ -18,12 +18,17 @@ PERIOD_S = 0.004  # shorter than a grace period: 30 moves of other processes too
 LINGER_S = 2.0
 
 
-def start() -> int:
-    """Write end of a pipe for `touch`; the child ends when it is closed."""
+def start() -> tuple[int, int]:
+    """Write end of a pipe for `touch`, and the child's pidfd; the child ends when the pipe is closed."""
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    process.spawn("jobs:warmth", lambda: _keep_warm(reader), (reader,))
+    child = process.spawn("jobs:warmth", lambda: _keep_warm(reader), (reader,))
     os.close(reader)
-    return writer
+    return writer, child.pidfd
+
+
+def stop(writer: int, pidfd: int) -> None:
+    os.close(writer)
+    process.reap(pidfd)
 
 
 def touch(writer: int) -> None:
