@@ -190,7 +190,9 @@ class Client:
 
 
 def _part(text: str | int) -> str:
-    """One part of a path, whatever the user typed."""
+    """One part of a path, whatever the user typed. Raises UserError for what no id or name can be."""
+    if "/" in str(text):
+        raise errors.UserError(f"no such id or name: {text!r}", hint="ids are numbers; names have no '/'")
     return quote(str(text), safe="") or "%00"
 
 

@@ -107,15 +107,18 @@ class Subject:
         return table(f"{self.group.run_unified}/cpu.stat")["usage_usec"] * 1000
 
 
+NEEDED = {"v1": "cgroup1.freezer", "v2": "cgroup2"}
+
+
 @pytest.fixture(params=["v1", "v2"])
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     if os.geteuid() != 0:
-        pytest.skip("needs root")
+        pytest.skip("needs root: not root")
     caps = hostcaps.probe()
     if request.param == "v1":
         caps = hostcaps.forced_v1(caps)
     if caps.freezer != request.param:
-        pytest.skip(f"this host has no {request.param} freezer")
+        pytest.skip(f"needs {NEEDED[request.param]}: not here")
     tree = CgroupTree(caps, f"jt-freezer-{os.getpid()}")
     tree.prepare()
     subject = Subject(tree.create("1.0.1", GENEROUS))

@@ -29,7 +29,7 @@ JOBSCTL = Path(sys.executable).parent / "jobsctl"
 @pytest.fixture(params=SHELLS)
 def shell(request: pytest.FixtureRequest) -> str:
     if not shutil.which(request.param):
-        pytest.skip(f"no {request.param} here")
+        pytest.skip(f"needs tool.{request.param}: not installed")
     return str(request.param)
 
 
@@ -167,7 +167,7 @@ COMPLETE = {
 @pytest.mark.parametrize("name", COMPLETE)
 def test_commands_are_completed(name: str, folder: Path) -> None:
     if not shutil.which(name):
-        pytest.skip(f"no {name} here")
+        pytest.skip(f"needs tool.{name}: not installed")
     (folder / "bin" / "jobsctl").unlink()
     (folder / "bin" / "jobsctl").symlink_to(JOBSCTL)
     done = run(name, folder, COMPLETE[name])
@@ -176,7 +176,7 @@ def test_commands_are_completed(name: str, folder: Path) -> None:
 
 def test_zsh_completes_commands_at_the_prompt(folder: Path) -> None:
     if not shutil.which("zsh"):
-        pytest.skip("no zsh here")
+        pytest.skip("needs tool.zsh: not installed")
     (folder / "bin" / "jobsctl").unlink()
     (folder / "bin" / "jobsctl").symlink_to(JOBSCTL)
     (folder / "init").write_text("autoload -U compinit; compinit -D -u\n" + init("zsh", folder))

@@ -26,7 +26,7 @@ GENEROUS = Limits(memory_bytes=512 << 20)
 def caps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostCaps]:
     """The host with net_cls and net_prio mounted privately, as the daemon does it."""
     if os.geteuid() != 0:
-        pytest.skip("needs root")
+        pytest.skip("needs root: not root")
     directory = str(tmp_path_factory.mktemp("cgroup"))
     private_mounts.mount_missing(directory)
     yield hostcaps.probe(directory)
@@ -122,7 +122,7 @@ def v1_bench(caps: HostCaps, make_bench: Callable[[HostCaps], Bench]) -> Bench:
     """This host as if no unified hierarchy were mounted."""
     forced = hostcaps.forced_v1(caps)
     if not {"freezer", "devices"} <= set(forced.controllers):
-        pytest.skip("cgroup v1's freezer and devices are not mounted here")
+        pytest.skip("needs cgroup1.freezer cgroup1.devices: not mounted")
     return make_bench(forced)
 
 
@@ -130,7 +130,7 @@ def v1_bench(caps: HostCaps, make_bench: Callable[[HostCaps], Bench]) -> Bench:
 def v2_bench(caps: HostCaps, make_bench: Callable[[HostCaps], Bench]) -> Bench:
     """This host as if only the unified hierarchy were there; devices by BPF."""
     if not caps.unified:
-        pytest.skip("no unified hierarchy here")
+        pytest.skip("needs cgroup2: no unified hierarchy is mounted")
     v2 = {name: mount for name, mount in caps.controllers.items() if mount.version == 2}
     for name in ("devices", "freezer"):
         v2[name] = replace(caps.controllers[name], version=2, path=caps.unified)

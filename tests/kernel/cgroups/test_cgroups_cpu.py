@@ -56,7 +56,7 @@ def test_cpuset_pins_a_running_and_a_frozen_process(bench):
     cpuset = bench.caps.controllers["cpuset"]
     cpus = lists.parse(read(f"{cpuset.path}/cpuset.cpus{'.effective' if cpuset.version == 2 else ''}"))
     if len(cpus) < 2:
-        pytest.skip("one CPU only")
+        pytest.skip("needs cpus.2: one CPU only")
     group = bench.group(replace(GENEROUS, cpus=cpus[:1], mems=(0,)))
     process = bench.start(group, ["/bin/sleep", "100"])
 

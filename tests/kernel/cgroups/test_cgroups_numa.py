@@ -31,7 +31,7 @@ def pages_by_node(pid: int) -> dict[int, int]:
 def test_pages_of_a_frozen_process_follow(bench):
     nodes = lists.parse(read("/sys/devices/system/node/has_memory"))
     if len(nodes) < 2:
-        pytest.skip("one memory node only")
+        pytest.skip("needs numa.2: one memory node only")
     first, second = nodes[:2]
     group = bench.group(replace(GENEROUS, mems=(first,)))
     code = f"x = bytearray({PAGES} * 4096); print(flush=True); import signal; signal.pause()"
