@@ -41,6 +41,7 @@ class Keeper(Protocol):
     """What a child needs of the launcher."""
 
     executions: dict[str, Execution]
+    spares: list[Spare]
     errands: int  # under way
 
     def watch(self, fd: int, handler: Callable[[], object]) -> None: ...
@@ -102,6 +103,26 @@ class Member:
         self.hang_up()
         self.keeper.unwatch(self.child.pidfd)
         self.on_end(process.reap(self.child.pidfd))
+
+
+class Spare(Member):
+    """A monitor, and its `jobs:enter`, made ahead of a job."""
+
+    def __init__(self, keeper: Keeper, child: Child, control: Channel) -> None:
+        super().__init__(keeper, child, control)
+        keeper.spares.append(self)
+
+    def hand_out(self) -> Channel:
+        """Its control channel; nobody watches it any more."""
+        self.keeper.spares.remove(self)
+        self.keeper.unwatch(self.child.pidfd)
+        assert self.control is not None
+        self.keeper.unwatch(self.control.fileno())
+        return self.control
+
+    def on_end(self, status: int) -> None:
+        complain(f"a spare monitor ended with status {status}")
+        self.keeper.spares.remove(self)
 
 
 class Errand(Member):

@@ -15,7 +15,7 @@ from runtime import faultpoint, process
 from runtime import syscalls as sc
 from runtime.channel import Channel
 from runtime.context import Context
-from runtime.messages import Proceed, Ready, StepError
+from runtime.messages import Begin, Proceed, Ready, StepError
 from runtime.perform import StepFailure, failure, perform
 from runtime.process import Child
 from runtime.steps import Stages, stages_from_json
@@ -33,24 +33,19 @@ class Output(NamedTuple):
     stderr: int
 
 
-def start(run_unified: str, plan_fd: int, fds: tuple[int, ...], seed: int, channel: Channel, output: Output) -> Child:
-    """Called by the monitor; the child is `jobs:enter`. `channel` is the container's end. Raises StepFailure."""
-    keep = (channel.fileno(), *output, plan_fd, seed, *fds)
-    try:
-        group = os.open(run_unified, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if run_unified else -1
-        try:
-            body = lambda: _enter(plan_fd, Context(fds, seed), channel, output)  # noqa: E731
-            return process.spawn("jobs:enter", body, keep, cgroup=group)
-        finally:
-            if group >= 0:
-                os.close(group)
-    except OSError as error:
-        raise failure("clone", error, run_unified) from error
+def start(channel: Channel, seed: int) -> Child:
+    """Called by the monitor, ahead of its job; the child is `jobs:enter`. `channel` is the container's end."""
+    return process.spawn("jobs:enter", lambda: _enter(channel, seed), (channel.fileno(), seed))
 
 
-def _enter(plan_fd: int, context: Context, channel: Channel, output: Output) -> int:
+def _enter(channel: Channel, seed: int) -> int:
+    message, fds = channel.receive()
+    if not isinstance(message, Begin):  # end of file: there will be no job
+        return 0
+    plan_fd, stdout, stderr, *named = fds
     stages = stages_from_json(process.read_all(plan_fd))
     os.close(plan_fd)
+    context = Context(named, seed)
     try:
         _reset_oom_score()
         host = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
@@ -64,7 +59,7 @@ def _enter(plan_fd: int, context: Context, channel: Channel, output: Output) -> 
     except StepFailure as failed:
         channel.send(StepError(failed.step, failed.errno, failed.path))
         return 1
-    return _container(stages, context, channel, output)
+    return _container(stages, context, channel, Output(stdout, stderr))
 
 
 def _clone(channel: Channel) -> int:

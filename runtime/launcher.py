@@ -2,7 +2,7 @@
 
 Started as `command(state_dir, run_dir)`: `python3 -I -S -c 'import sys; sys.path.insert(0, ROOT); from runtime.launcher
 import main; main()' STATE_DIR RUN_DIR`. -I -S keep the environment and site-packages out; run by path it would shadow
-standard modules with ours, and `-m` does not find the package. No policy, no database: DESIGN §3.
+standard modules with ours, and `-m` does not find the package. No policy, no database.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from typing import NamedTuple
 from runtime import errand, exitrecord, faultpoint, handover, messages, monitor, process, seed, session, slot, warmth
 from runtime import syscalls as sc
 from runtime.channel import Channel, close_all
-from runtime.children import Errand, Execution, Member, SlotChild, complain
+from runtime.children import Errand, Execution, Member, SlotChild, Spare, complain
 from runtime.messages import Answer, Deposed, Hello, Malformed, Refusal, Ticket, Welcome
 from runtime.sequence import OutOfOrder
 
 TICKET_S = 30.0
 GUESTS = 64  # connections to exec.sock that have not shown their ticket yet
 BACKLOG = 128
+SPARES = 2  # monitors made ahead: two clones and their page faults are off a start's way
+IDLE_S = 0.004  # so long nothing must have happened before one is made
 _WITH_PAYLOAD = (messages.Create, messages.OpenExec, messages.Helper, messages.OpenAs)
 
 
@@ -52,6 +54,7 @@ class Launcher:
         self.seed = seed.make()
         self._warmth = warmth.start()
         self.executions: dict[str, Execution] = {}
+        self.spares: list[Spare] = []
         self.epoch = -1
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], object]] = {}
@@ -70,7 +73,10 @@ class Launcher:
 
     def serve(self) -> None:
         while True:
-            for fd, events in self._epoll.poll():
+            happened = self._epoll.poll(None if len(self.spares) >= SPARES else IDLE_S)
+            if not happened:
+                self._make_spare()
+            for fd, events in happened:
                 handler = self._handlers.get(fd)
                 if handler is None:
                     continue  # closed by an earlier event of this round
@@ -96,6 +102,9 @@ class Launcher:
     def _upgrade(self) -> None:
         self._upgrading = False
         warmth.stop(*self._warmth)
+        for spare in tuple(self.spares):
+            spare.hand_out().close()  # it ends
+            process.reap(spare.child.pidfd)
         try:
             handover.become(self, self._command)
         except OSError as error:
@@ -227,18 +236,22 @@ class Launcher:
             self.reply(channel, Refusal(wanted.request, "started", error.errno or errno.EIO, error.filename))
             return
         faultpoint.reach("launcher:marked")
-        ours, theirs = Channel.pair()
-        keep = (theirs.fileno(), marker, self.seed, *fds)
-        body = lambda: monitor.main(theirs, fds[0], marker, tuple(fds[1:]), self.seed)  # noqa: E731
         try:
-            child = process.spawn("jobs:monitor", body, keep)
+            spare = self.spares[0] if self.spares else self._make_spare()
+            control = spare.hand_out()
+            control.send(messages.Begin(), [fds[0], marker, *fds[1:]])
         finally:
             os.close(marker)
-            theirs.close()
-        execution = Execution(self, child, ours, wanted.execution_id)
+        execution = Execution(self, spare.child, control, wanted.execution_id)
         self.executions[wanted.execution_id] = execution
         execution.answer_create(channel, wanted.request)
         faultpoint.reach("launcher:cloned")
+
+    def _make_spare(self) -> Spare:
+        ours, theirs = Channel.pair()
+        child = process.spawn("jobs:spare", lambda: monitor.main(theirs, self.seed), (theirs.fileno(), self.seed))
+        theirs.close()
+        return Spare(self, child, ours)
 
     def _on_go(self, channel: Channel, wanted: messages.Go, fds: list[int]) -> None:
         self._execution(wanted.execution_id).go(channel, wanted.request)

@@ -115,6 +115,11 @@ class Done(NamedTuple):
     values: dict[str, Any]
 
 
+class Begin(NamedTuple):
+    """launcher → spare monitor; fds: plan, marker, those that the plan names. Monitor → container; fds: plan, stdout,
+    stderr, those that the plan names."""
+
+
 class Born(NamedTuple):
     """container → monitor: pid 1's number, said by the process that made it."""
 
@@ -166,14 +171,15 @@ class Exited(NamedTuple):
 
 Message = (
     Hello | Slot | Create | Go | Abandon | OpenExec | Helper | OpenAs | Welcome | Deposed | Answer | Refusal
-    | Unshared | Mapped | Done | Born | Ready | Proceed | GiveUp | Running | StepError | Ticket | Started | Exited
+    | Unshared | Mapped | Done | Begin | Born | Ready | Proceed | GiveUp | Running | StepError | Ticket | Started
+    | Exited
 )  # fmt: skip
 
 _CLASSES: dict[str, Any] = {
     cls.__name__: cls
     for cls in (
         Hello, Slot, Create, Go, Abandon, OpenExec, Helper, OpenAs, Welcome, Deposed, Answer, Refusal,
-        Unshared, Mapped, Done, Born, Ready, Proceed, GiveUp, Running, StepError, Ticket, Started, Exited,
+        Unshared, Mapped, Done, Begin, Born, Ready, Proceed, GiveUp, Running, StepError, Ticket, Started, Exited,
     )
 }  # fmt: skip
 _KINDS: dict[str, type] = {"int": int, "str": str, "bool": bool, "tuple[str, ...]": list, "dict[str, Any]": dict}

@@ -22,8 +22,9 @@ from runtime.container import Output
 from runtime.context import Context
 from runtime.exitrecord import ExitRecord, Marker
 from runtime.logfile import LogFile
-from runtime.messages import Born, Message, Proceed, Ready, Running, StepError
+from runtime.messages import Begin, Born, Message, Proceed, Ready, Running, StepError
 from runtime.perform import StepFailure, failure, perform
+from runtime.process import Child
 from runtime.sequence import CONTAINER, Sequence
 from runtime.steps import JoinGroups, MonitorOrders, monitor_orders_from_json
 
@@ -40,20 +41,29 @@ class Books(NamedTuple):
     marker: Marker
 
 
-Given = tuple[int, int, tuple[int, ...]]  # descriptors of the plan, of the seed, and those that the plan names
-
-
 class Pipes(NamedTuple):
     stdout: int
     stderr: int
 
 
-def main(control: Channel, plan_fd: int, marker_fd: int, fds: tuple[int, ...], seed: int) -> int:
-    """The whole life of a monitor. `control` leads to the launcher."""
+def main(control: Channel, seed: int) -> int:
+    """The whole life of a monitor, made ahead of its job. `control` leads to the launcher."""
     os.setsid()
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    channel, theirs = Channel.pair()
+    entering = container.start(theirs, seed)
+    theirs.close()
+    os.close(seed)
+    message, fds = control.receive()
+    if not isinstance(message, Begin):  # end of file: the launcher is gone or upgrades itself
+        return 0
+    plan_fd, marker_fd, *named = fds
     orders = monitor_orders_from_json(process.read_all(plan_fd))
+    pipes, output = _make_pipes(orders)
+    channel.send(Begin(), [plan_fd, *output, *named])
+    for fd in (plan_fd, *output, *named):
+        os.close(fd)
     try:
         books = _open_books(orders, marker_fd)
     except OSError as error:
@@ -61,7 +71,7 @@ def main(control: Channel, plan_fd: int, marker_fd: int, fds: tuple[int, ...], s
         _tell(control, StepError(failed.step, failed.errno, failed.path))
         return 1
     try:
-        init_pidfd, pipes = _start(orders, (plan_fd, seed, fds), control, books)
+        init_pidfd = _start(orders, channel, entering, control, books)
     except StepFailure as failed:
         _record_failure(books, failed)
         _tell(control, StepError(failed.step, failed.errno, failed.path))
@@ -101,25 +111,21 @@ def _open_books(orders: MonitorOrders, marker_fd: int) -> Books:
 # ── until the program runs ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _start(orders: MonitorOrders, given: Given, control: Channel, books: Books) -> tuple[int, Pipes]:
-    """(pidfd of pid 1, read ends of its output) when execve succeeded. Raises StepFailure; then nothing of it lives."""
-    if orders.mon_procs:
-        perform((JoinGroups(orders.mon_procs),), Context((), -1))
-    plan_fd, seed, fds = given
-    pipes, output = _make_pipes(orders)
-    ours, theirs = Channel.pair()
-    entering = container.start(orders.run_unified, plan_fd, fds, seed, theirs, output)
-    theirs.close()
-    for fd in (*output, plan_fd, seed, *fds):
-        os.close(fd)
+def _start(orders: MonitorOrders, channel: Channel, entering: Child, control: Channel, books: Books) -> int:
+    """pidfd of pid 1 when execve succeeded. Raises StepFailure; then nothing of it lives."""
     sequence = Sequence(CONTAINER)
     try:
-        init_pid = _born(ours, sequence)
+        if orders.mon_procs:
+            perform((JoinGroups(orders.mon_procs),), Context((), -1))
+        init_pid = _born(channel, sequence)
+    except BaseException:
+        signal.pidfd_send_signal(entering.pidfd, signal.SIGKILL)
+        raise
     finally:
         process.reap(entering.pidfd)
     init_pidfd = os.pidfd_open(init_pid)  # our child, not reaped: the number is still its
     try:
-        _expect(ours, sequence, Ready)
+        _expect(channel, sequence, Ready)
         marker = books.marker._replace(init_pid=init_pid)
         exitrecord.write_marker(books.marker_fd, marker)
         _tell(control, Ready(init_pid), (init_pidfd,))
@@ -127,15 +133,15 @@ def _start(orders: MonitorOrders, given: Given, control: Channel, books: Books) 
         _wait_for_go(control, init_pidfd)
         faultpoint.reach("monitor:go")
         sequence.follow(Proceed())
-        ours.send(Proceed())
-        _wait_for_exec(ours, sequence)
+        channel.send(Proceed())
+        _wait_for_exec(channel, sequence)
     except BaseException:
         signal.pidfd_send_signal(init_pidfd, signal.SIGKILL)
         process.reap(init_pidfd)
         raise
     exitrecord.write_marker(books.marker_fd, marker._replace(running=True))
-    ours.close()
-    return init_pidfd, pipes
+    channel.close()
+    return init_pidfd
 
 
 def _make_pipes(orders: MonitorOrders) -> tuple[Pipes, Output]:

@@ -1,6 +1,6 @@
 """From a job's spec and what was leased for it to the ordered steps of its start. Pure.
 
-The order is DESIGN §3, "Order inside"; a delicate place says what forces it; tests/unit/runtime/test_plan.py guards it.
+The order is what docs/design/kernel.md forces; a delicate place says why; tests/unit/runtime/test_plan.py guards it.
 """
 
 from __future__ import annotations
@@ -130,7 +130,6 @@ def plan(inputs: Inputs) -> LaunchPlan:
         output_uid=who.host_uid,
         output_gid=who.host_gid,
         mon_procs=inputs.mon_procs,
-        run_unified=inputs.run_unified,
     )
     stages = s.Stages(
         prepare=tuple(_host_power(inputs)),
@@ -233,7 +232,9 @@ def _root_folders(inputs: Inputs, owner: int) -> list[Step]:
 
 def _entering(inputs: Inputs) -> list[Step]:
     """Groups first: joining needs the host's power, and a cgroup namespace shows "/" only of groups joined before."""
-    found: list[Step] = [s.JoinGroups(inputs.run_procs)] if inputs.run_procs else []
+    unified = (f"{inputs.run_unified}/cgroup.procs",) if inputs.run_unified else ()
+    procs = tuple(dict.fromkeys((*inputs.run_procs, *unified)))
+    found: list[Step] = [s.JoinGroups(procs)] if procs else []
     return [*found, s.EnterNamespaces(inputs.userns_fd, inputs.netns_fd)]
 
 

@@ -9,7 +9,7 @@ from runtime import messages as m
 
 Table = dict[str, dict[type, str]]
 
-# Launcher and the monitor of one execution, seen from the launcher.
+# Launcher and the monitor of one execution, seen from the launcher, after Begin.
 LAUNCH: Table = {
     "cloned": {m.Ready: "waiting", m.StepError: "ended"},  # the monitor builds the container
     "waiting": {m.Proceed: "going", m.GiveUp: "ended", m.StepError: "ended"},  # the container waits for go
@@ -18,7 +18,7 @@ LAUNCH: Table = {
     "ended": {},
 }
 
-# Monitor and container, seen from the monitor. End of file after Proceed means that execve succeeded.
+# Monitor and container, seen from the monitor, after Begin. End of file after Proceed means that execve succeeded.
 CONTAINER: Table = {
     "cloned": {m.Born: "born", m.StepError: "ended"},
     "born": {m.Ready: "waiting", m.StepError: "ended"},

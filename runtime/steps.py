@@ -353,7 +353,6 @@ class MonitorOrders(NamedTuple):
     output_uid: int  # host ids that own the pipes: the job may open /dev/stdout
     output_gid: int
     mon_procs: tuple[str, ...]  # its own groups
-    run_unified: str  # cgroup v2 folder that the container is born in, or ""
 
 
 class ExecOrders(NamedTuple):

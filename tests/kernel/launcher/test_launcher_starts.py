@@ -250,6 +250,31 @@ def test_the_launcher_dies_while_it_runs(own_lab: Lab) -> None:
     assert (done.record.status, done.stdout) == (5, "up\nend\n")
 
 
+def test_spare_monitors_end_with_the_launcher(own_lab: Lab) -> None:
+    lab = own_lab
+    lab.start()
+    assert lab.process is not None
+    pid = lab.process.pid
+
+    def descendants(parent: int) -> list[int]:
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return [found for child in map(int, children) for found in (child, *descendants(child))]
+
+    async def body(client: Launcher) -> list[int]:
+        with anyio.fail_after(DEADLINE_S):
+            while len(descendants(pid)) < 5:  # noqa: ASYNC110 - warmth, two spares and their jobs:enter
+                await anyio.sleep(0.01)
+        pidfds = [os.pidfd_open(found) for found in descendants(pid)]
+        lab.kill()
+        for pidfd in pidfds:
+            with anyio.fail_after(DEADLINE_S):
+                await anyio.wait_readable(pidfd)
+            os.close(pidfd)
+        return pidfds
+
+    assert len(lab.call(body)) == 5
+
+
 def test_the_launcher_dies_before_go(own_lab: Lab) -> None:
     lab = own_lab
     lab.start()
