@@ -117,3 +117,19 @@ def test_nothing_names_this_machine_or_a_registry() -> None:
         if FOREIGN.search(line)
     ]
     assert found == []
+
+
+def test_documents_that_the_code_names_exist() -> None:
+    code = [
+        path
+        for path in tracked()
+        if path.suffix in (".py", ".sql", ".toml", ".service") or path.parent.name == "scripts"
+    ]
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in code
+        if path != Path(__file__)
+        for name in re.findall(r"(?<![\w/.~-])((?:[\w-]+/)+[\w-]+\.md|[A-Z]{3,}\.md)\b", path.read_text())
+        if not ((ROOT / name).exists() or (path.parent / name).exists())
+    ]
+    assert found == []
