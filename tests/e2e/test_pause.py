@@ -27,7 +27,7 @@ for number in range(200):
                 time.sleep(0.05)
             os.write(write, chain(number, 10))
         else:
-            os.write(write, chain(number, 90_000))
+            os.write(write, chain(number, 200_000))  # some 10 s of CPU: longer than five pauses and their commands
         os._exit(0)
     os.close(write)
     pipes.append(read)
