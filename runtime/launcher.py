@@ -31,7 +31,7 @@ TICKET_S = 30.0
 GUESTS = 64  # connections to exec.sock that have not shown their ticket yet
 BACKLOG = 128
 SPARES = 2  # monitors made ahead: two clones and their page faults are off a start's way
-IDLE_S = 0.004  # so long nothing must have happened before one is made
+IDLE_S = 0.05  # without a message: a start under way needs the CPUs more than its successors need spares
 _WITH_PAYLOAD = (messages.Create, messages.OpenExec, messages.Helper, messages.OpenAs)
 
 

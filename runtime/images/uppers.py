@@ -23,6 +23,7 @@ from runtime.images import loopfs
 from runtime.images.helper import HelperRunner
 
 LEAST_BYTES = 1 << 20  # below that ext4 has no room beside its own tables
+REST_S = 0.05  # between an upper's use and the making of the next; several starts' length
 _TEMPLATES = 32  # sizes whose template is kept; the least recently made goes first
 _SBIN = "/usr/sbin:/sbin:/usr/bin:/bin"
 _log = logging.getLogger(__name__)
@@ -129,6 +130,8 @@ class Uppers:
 
     async def _refill(self) -> None:
         """In the background nobody can be told: the next acquire meets the same trouble and tells its job."""
+        if self._ahead:
+            await anyio.sleep(REST_S)  # a start under way needs the CPUs more
         try:
             await self._fill()
         except JobsError as error:

@@ -21,6 +21,7 @@ log = logging.getLogger("jobs.node")
 INSIDE_IDS = 65536  # what a job can name; a block has spare ids behind them for submitters above 65535
 BLOCK_IDS = 66560
 SPARE_IDS = BLOCK_IDS - INSIDE_IDS
+REST_S = 0.05  # between a slot's use and the making of the next; several starts' length
 
 
 class IdBlocks:
@@ -100,6 +101,8 @@ class SlotPool:
                     await anyio.sleep(1.0)
             self._low = anyio.Event()
             await self._low.wait()
+            if self._ready:
+                await anyio.sleep(REST_S)  # a start under way needs the CPUs more
 
     @property
     def full(self) -> bool:
