@@ -4,7 +4,7 @@
 Ours: from the node's order to start until the exit status is reported: slot, ten cgroup hierarchies with limits,
 writable layer, overlay, bridge, exit record on disk. No API and no journal. `cleaned`: until nothing of it is left.
 Pools are warm: the next launch begins when they are full again; `cold` is the same without pools. runc: `runc run` of
-the same root with its default namespaces (no user namespace, no network set up, no writable layer), as its users call it.
+the same root with its default namespaces (no user namespace, no network, no writable layer), as its users call it.
 All take turns, so that all meet the same noise; each has the machine to itself, after PAUSE_S of rest.
 
     sudo .venv/bin/python benchmarks/launch.py [--runs 300] [--json]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 RECORD_BYTES = 4096
@@ -48,7 +49,17 @@ def boot_id() -> str:
 
 def start_ticks(pid: int) -> int:
     """Field 22 of /proc/PID/stat. Raises OSError when there is no such process."""
-    return int(_read(f"/proc/{pid}/stat").rsplit(b")", 1)[1].split()[19])  # the name may hold blanks and brackets
+    return int(_stat(pid)[19])
+
+
+def parent(pid: int) -> int:
+    """Field 4 of /proc/PID/stat. Raises OSError when there is no such process."""
+    return int(_stat(pid)[1])
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields from the third on: the name before them may hold blanks and brackets."""
+    return _read(f"/proc/{pid}/stat").rsplit(b")", 1)[1].split()
 
 
 def _read(path: str) -> bytes:
@@ -122,15 +133,32 @@ def read_marker(path: str) -> Marker | None:
 
 def open_monitor(marker: Marker) -> int | None:
     """A pidfd of the monitor; None when it is gone, the pid belongs to another process, or the host was rebooted."""
-    if marker.monitor_pid <= 0 or marker.boot_id != boot_id():
+    if marker.boot_id != boot_id():
+        return None
+    return _open_if(marker.monitor_pid, lambda: start_ticks(marker.monitor_pid) == marker.monitor_start_ticks)
+
+
+def open_init(marker: Marker) -> int | None:
+    """A pidfd of the job's pid 1; None when it does not run. It is the monitor's child, and nobody else's."""
+    monitor = open_monitor(marker) if marker.running else None
+    if monitor is None:
         return None
     try:
-        pidfd = os.pidfd_open(marker.monitor_pid)
+        return _open_if(marker.init_pid, lambda: parent(marker.init_pid) == marker.monitor_pid)
+    finally:
+        os.close(monitor)
+
+
+def _open_if(pid: int, is_it: Callable[[], bool]) -> int | None:
+    if pid <= 0:
+        return None
+    try:
+        pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return None
     try:
         # Looked at after the pidfd is held: from here on the number cannot change its owner unnoticed.
-        same = start_ticks(marker.monitor_pid) == marker.monitor_start_ticks
+        same = is_it()
     except OSError:
         same = False
     if not same:

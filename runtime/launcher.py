@@ -267,7 +267,7 @@ class Launcher:
         self.reply(channel, Answer(wanted.request, {}))
 
     def _on_open_exec(self, channel: Channel, wanted: messages.OpenExec, fds: list[int]) -> None:
-        self._execution(wanted.execution_id).init()
+        os.close(self._open_init(wanted.execution_id))
         self._forget_old_tickets()
         ticket = os.urandom(16).hex()
         until = time.monotonic() + TICKET_S
@@ -279,6 +279,17 @@ class Launcher:
         if known is None:
             raise OSError(errno.ESRCH, "no such execution", execution_id)
         return known
+
+    def _open_init(self, execution_id: str) -> int:
+        """A pidfd of pid 1, the caller's; also of an execution that a launcher before this one started. OSError."""
+        known = self.executions.get(execution_id)
+        if known is not None:
+            return os.dup(known.init())
+        marker = exitrecord.read_marker(f"{self.spool}/{execution_id}/started") if _is_plain(execution_id) else None
+        init = exitrecord.open_init(marker) if marker is not None else None
+        if init is None:
+            raise OSError(errno.ESRCH, "not running", execution_id)
+        return init
 
     # ── exec.sock ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -321,14 +332,15 @@ class Launcher:
             if _peer_uid(channel) != ticket.uid:
                 channel.send(messages.StepError("ticket", errno.EPERM, ""))
                 return
-            known = self.executions.get(ticket.execution_id)
-            if known is None:
-                channel.send(messages.StepError("ticket", errno.ESRCH, ticket.execution_id))
+            try:
+                init = self._open_init(ticket.execution_id)
+            except OSError as error:
+                channel.send(messages.StepError("ticket", error.errno or errno.ESRCH, ticket.execution_id))
                 return
-            init = known.init()
             channel.sock.setblocking(True)
             keep = (channel.fileno(), ticket.orders_fd, init)
             child = process.spawn("jobs:agent", lambda: session.agent(channel, ticket.orders_fd, init), keep)
+            os.close(init)
             Member(self, child)
         finally:
             os.close(ticket.orders_fd)

@@ -140,10 +140,12 @@ def test_monitor_killed_is_reported_lost_by_name() -> None:
 
 def test_launcher_killed_while_jobs_run() -> None:
     with Installation() as site:
-        job = site.run_script("sleep 1; echo survived; exit 3")
+        job = site.run_script("sleep 5; echo survived; exit 3")
         site.until(job, "running")
         site.kill_launcher()
         site.start_launcher()
+        inside = site.cli("exec", "--no-tty", str(job), "--", "hostname")  # the new launcher never saw it start
+        assert inside.stdout == f"job-{job}\n"
         assert site.wait(job) == 3
         assert site.output(job) == "survived\n"
         assert site.wait(site.run_script("exit 4")) == 4  # and new ones start
