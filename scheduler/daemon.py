@@ -34,7 +34,7 @@ from scheduler.capacity import Capacity
 from scheduler.clock import SystemClock
 from scheduler.loop import Loop
 from scheduler.node import inventory
-from scheduler.node.execution import clean_up
+from scheduler.node.execution import clean_up, kill_for_good
 from scheduler.node.host import Host, fill_pools, make_folders, open_host, probe
 from scheduler.node.supervisor import Supervisor
 from scheduler.reconcile import Abandon, Adopt, CleanUp, Kill, Reset, reconcile
@@ -116,7 +116,7 @@ async def take_over(host: Host, node: Supervisor, world: World, writer: Writer, 
         known = record if record is not None and str(record.execution) == step.execution else None
         match step:
             case Kill():
-                await host.tree.open(step.execution).kill()
+                await kill_for_good(host.tree.open(step.execution))
             case Adopt() if known is not None:
                 live.add(step.execution)
                 node.adopt(known)

@@ -171,7 +171,7 @@ class Execution:
         if found is not None and not found.step:
             return -1 if pidfd is None else pidfd  # it ran and ended; the record says how
         if self.group is not None:
-            await self.group.kill()
+            await kill_for_good(self.group)
         if pidfd is not None:
             os.close(pidfd)
         raise NeverRan("the launcher or the daemon ended in the middle of the start; the program did not run")
@@ -209,7 +209,7 @@ class Execution:
     async def _ended(self) -> None:
         if self.group is not None:
             # The monitor is gone, and nobody may live on without one (a killed monitor leaves them).
-            await self.group.kill()
+            await kill_for_good(self.group)
         job, found = self.record.job, exitrecord.read(f"{self._spool}/exit")
         if found is None:
             reason = "ended without an exit record: its monitor was killed, or the host went down"
@@ -265,6 +265,8 @@ class Execution:
                         await self._stop(tasks)
             except (JobsError, OSError) as error:
                 log.error("%s of execution %s failed: %s", verb, self.id, error)
+            except Exception:  # a defect of ours in one verb of one job is no reason to stop all the others
+                log.exception("%s of execution %s failed", verb, self.id)
 
     async def _freeze(self) -> None:
         if not self.record.pause_holds or self.record.cancel:
@@ -380,6 +382,14 @@ class Execution:
             await self.host.report(event)
 
 
+async def kill_for_good(group: JobGroup) -> None:
+    """Of an execution that is over. What does not die even so is named in the log, and by the clean-up that follows."""
+    try:
+        await group.kill()
+    except (JobsError, OSError) as error:
+        log.error("%s", error)
+
+
 async def let_go(host: Host, execution: str, undo: Undo) -> tuple[str, ...]:
     """Everything taken is given back, the lease's note last: until then a later daemon tries again."""
     leftovers = await undo.unwind()
@@ -394,7 +404,7 @@ async def clean_up(host: Host, execution: ExecutionId, record: Record | None) ->
     undo = Undo()
     group = host.tree.open(str(execution))
     with anyio.CancelScope(shield=True):
-        await group.kill()
+        await kill_for_good(group)
         if record is not None:
             await readopt(host, record, undo)
         else:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jobs.errors import HostError, StepFailed
+from jobs.errors import HostError, JobsError, StepFailed
 from jobs.events import Owner
 from jobs.record import Record
 from jobs.spec import JobSpec, Mount
@@ -121,7 +122,8 @@ async def readopt(host: Host, record: Record, undo: Undo) -> Prepared:
 
         undo.push("id block", free)
     if source != "host" and not source.startswith("dir:"):
-        prepared.inputs = replace(prepared.inputs, image=_hold(host, source, undo))
+        with suppress(JobsError):  # the image's files are held by the mounts; only its environment for exec is missing
+            prepared.inputs = replace(prepared.inputs, image=_hold(host, source, undo))
     attachment = host.network.adopt(execution)
     if attachment is not None:
         prepared.address = attachment.address

@@ -5,6 +5,7 @@ No policy here: which job, and whether, was decided before. Never imports store,
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from scheduler.node.execution import Execution, clean_up
 from scheduler.node.host import Host
 from scheduler.ports import ExecTicket
 
+log = logging.getLogger("jobs.node")
+
 
 class Supervisor:
     """`tasks` is the daemon's task group: cancelling it leaves the containers as they are."""
@@ -32,16 +35,16 @@ class Supervisor:
     def start(self, record: Record) -> None:
         """A second call for an execution that is here does nothing."""
         if str(record.execution) not in self._executions:
-            self._tasks.start_soon(self._add(record).run_fresh, name=f"execution {record.execution}")
+            self._tasks.start_soon(self._guarded, self._add(record), False, name=f"execution {record.execution}")
 
     def adopt(self, record: Record) -> None:
         """After a restart: an execution of an earlier daemon, alive or just ended."""
         if str(record.execution) not in self._executions:
-            self._tasks.start_soon(self._add(record).run_adopted, name=f"execution {record.execution}")
+            self._tasks.start_soon(self._guarded, self._add(record), True, name=f"execution {record.execution}")
 
     def clean_up(self, execution: ExecutionId, record: Record | None) -> None:
         """After a restart: what is left of an execution that has ended, or that no record knows."""
-        self._tasks.start_soon(clean_up, self._host, execution, record, name=f"clean-up of {execution}")
+        self._tasks.start_soon(self._clean_up, execution, record, name=f"clean-up of {execution}")
 
     def freeze(self, record: Record) -> None:
         self._ask("freeze", record)
@@ -59,6 +62,20 @@ class Supervisor:
         execution = Execution(self._host, record, self._drop)
         self._executions[execution.id] = execution
         return execution
+
+    async def _guarded(self, execution: Execution, adopted: bool) -> None:
+        """A defect of ours in one execution is no reason to stop all the others; the next daemon takes it over."""
+        try:
+            await (execution.run_adopted() if adopted else execution.run_fresh())
+        except Exception:
+            log.exception("execution %s is left as it is until the daemon starts again", execution.id)
+            self._drop(execution)
+
+    async def _clean_up(self, execution: ExecutionId, record: Record | None) -> None:
+        try:
+            await clean_up(self._host, execution, record)
+        except Exception:
+            log.exception("what is left of execution %s stays until the daemon starts again", execution)
 
     def _drop(self, execution: Execution) -> None:
         self._executions.pop(execution.id, None)
