@@ -29,3 +29,11 @@ class ExecutionId:
         if not match or not text.isascii():
             raise ValueError(f"not an execution id: {text!r}")
         return cls(*(int(part) for part in match.groups()))
+
+
+def is_execution_id(text: str) -> bool:
+    try:
+        ExecutionId.parse(text)
+    except ValueError:
+        return False
+    return True

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from jobs.errors import StepFailed
 from jobs.host import HostCaps
-from jobs.ids import ExecutionId
+from jobs.ids import is_execution_id
 from runtime.cgroups import blkio, cpuset, memory
 from runtime.cgroups.files import read, write
 from runtime.cgroups.group import JobGroup, make_groups
@@ -67,7 +67,7 @@ class CgroupTree:
             except OSError:
                 continue
             found.update(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-        return sorted(filter(_is_execution, found))
+        return sorted(filter(is_execution_id, found))
 
     def remove_root(self) -> None:
         """Removes the root groups; raises StepFailed while an execution is left in one."""
@@ -128,14 +128,6 @@ class CgroupTree:
                 pass_on(place.job, controllers)
         except OSError as refused:
             raise StepFailed("cgroup:create", refused.errno or 0, str(refused.filename or place.job)) from refused
-
-
-def _is_execution(name: str) -> bool:
-    try:
-        ExecutionId.parse(name)
-    except ValueError:
-        return False
-    return True
 
 
 def pass_on(group: str, controllers: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from jobs.ids import ExecutionId
+from jobs.ids import is_execution_id
 from runtime import exitrecord
 from scheduler.node.host import Host
 from scheduler.node.prepare import read_lease, spool_of
@@ -18,7 +18,7 @@ def executions(host: Host) -> list[str]:
     """Ids that have a group, or a lease that was never given back."""
     spool = f"{host.settings.state_dir}/spool"
     leased = {name for name in os.listdir(spool) if os.path.exists(f"{spool}/{name}/lease.json")}
-    return sorted(name for name in leased | set(host.tree.names()) if _is_execution(name))
+    return sorted(name for name in leased | set(host.tree.names()) if is_execution_id(name))
 
 
 def observe(host: Host, execution: str) -> Observed:
@@ -55,12 +55,4 @@ def _lives(marker: exitrecord.Marker | None) -> bool:
     if pidfd is None:
         return False
     os.close(pidfd)
-    return True
-
-
-def _is_execution(name: str) -> bool:
-    try:
-        ExecutionId.parse(name)
-    except ValueError:
-        return False
     return True
