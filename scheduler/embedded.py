@@ -44,6 +44,14 @@ def run(arguments: Sequence[str]) -> int:
             "no jobsd answers, and one for this command alone needs root",
             hint="start the daemon (systemctl start jobsd), or: sudo jobs run …",
         )
+    with instance() as environment, _interrupts_are_the_clis():
+        # The CLI's own status is the job's.
+        return subprocess.run([_beside("jobsctl"), "run", *arguments], env=environment, check=False).returncode
+
+
+@contextlib.contextmanager
+def instance() -> Iterator[dict[str, str]]:
+    """The environment in which our programs reach a daemon of their own. It and its folder end with the block."""
     folder = tempfile.mkdtemp(prefix="jobs-run-", dir="/var/tmp")
     os.chmod(folder, 0o711)  # noqa: S103
     environment = _environment(folder)
@@ -51,9 +59,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         launched = _start([_beside("jobsd"), "launcher"], environment, f"{folder}/launcher.log")
         daemon = _start_daemon(folder, environment)
-        with _interrupts_are_the_clis():
-            # The CLI's own status is the job's.
-            return subprocess.run([_beside("jobsctl"), "run", *arguments], env=environment, check=False).returncode
+        yield environment
     finally:
         if daemon is not None:
             _cancel_what_is_left(environment["JOBS_SOCKET"])
