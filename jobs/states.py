@@ -222,7 +222,8 @@ def _cancel(record: Record, event: ev.CancelRequested) -> Record:
 
 def _exited(record: Record, event: ev.Exited) -> Record:
     # A very short job has ended before the daemon, which looks at the clock later than the monitor, called it started.
-    return replace(record, exit_status=event.status, ran_s=event.ran_s, usage=event.usage, ended_at=max(event.at, record.started_at),
+    ended_at = max(event.at, record.started_at)
+    return replace(record, exit_status=event.status, ran_s=event.ran_s, usage=event.usage, ended_at=ended_at,
                    placement=None, home=None, running_since=0.0, frozen_at=0.0, resident_bytes=0)  # fmt: skip
 
 
