@@ -27,6 +27,7 @@ from runtime import exitrecord, faultpoint
 from runtime.cgroups.freezer import FreezeTimeout
 from runtime.cgroups.group import JobGroup
 from runtime.client import Created, Launcher
+from scheduler.node.hints import hint_for
 from scheduler.node.host import Host
 from scheduler.node.prepare import Prepared, limits, prepare, readopt, spool_of
 from scheduler.node.running import RunClock
@@ -233,7 +234,8 @@ class Execution:
     async def _start_failed(self, error: Exception) -> None:
         step, errno, path = (error.step, error.errno, error.path) if isinstance(error, StepFailed) else ("", 0, "")
         message = error.message if isinstance(error, JobsError) else str(error)
-        hint = f" ({error.hint})" if isinstance(error, JobsError) and error.hint else ""
+        told = (error.hint if isinstance(error, JobsError) else "") or hint_for(step, errno)
+        hint = f" ({told})" if told else ""
         await self._report(
             ev.StartFailed(self.record.job, self.id, step, errno, path, message + hint, time.time(),
                            requeue=isinstance(error, NeverRan) or step == ev.ABANDONED)

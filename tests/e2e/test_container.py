@@ -182,3 +182,19 @@ def test_pids_limit_bites(site: Installation) -> None:
     job = site.run_script("for i in $(seq 50); do sleep 60 & done; wait", "[resources]\npids = 20\n")
     site.wait(job)
     assert "fork" in site.output(job, "--stderr")
+
+
+def test_a_folder_that_cannot_be_idmapped_is_refused_with_the_alternative(site: Installation) -> None:
+    parts = {name: site.folder / f"overlay-{name}" for name in ("lower", "upper", "work", "merged")}
+    for part in parts.values():
+        part.mkdir()
+    options = f"lowerdir={parts['lower']},upperdir={parts['upper']},workdir={parts['work']}"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", str(parts["merged"])], check=True)
+    try:
+        job = site.run_script("ls /m", f'[[mounts]]\nsource = "{parts["merged"]}"\ntarget = "/m"\n')
+        assert site.wait(job) == 3
+        reason = site.show(job)["reason"]
+        assert str(parts["merged"]) in reason
+        assert "as an image" in reason
+    finally:
+        subprocess.run(["umount", str(parts["merged"])], check=True)
