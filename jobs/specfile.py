@@ -26,6 +26,7 @@ from jobs.specfile_schema import json_schema
 __all__ = ["json_schema", "parse"]
 
 LARGEST_BYTES = 1 << 20
+MOST_VALUES = 4000  # a program's environment and arguments fit; a text made to keep the daemon busy does not
 
 
 def parse(
@@ -69,7 +70,7 @@ def _read(text: str, file: str) -> tuple[dict[Path, int], dict[str, Any]]:
     if size > LARGEST_BYTES:
         raise SpecError((Problem(file, 0, "", f"{size} bytes are too many for a spec; at most {LARGEST_BYTES}"),))
     try:
-        return index_lines(text), tomllib.loads(text)
+        lines, data = index_lines(text), tomllib.loads(text)
     except TooDeep as error:
         raise SpecError((Problem(file, error.line, "", f"not a spec: {error}"),)) from None
     except tomllib.TOMLDecodeError as error:
@@ -78,6 +79,16 @@ def _read(text: str, file: str) -> tuple[dict[Path, int], dict[str, Any]]:
         digits = re.search(r"[0-9_]{4300}", text)
         line = text.count("\n", 0, digits.start()) + 1 if digits else 0
         raise SpecError((Problem(file, line, "", "not a spec: holds an integer of thousands of digits"),)) from None
+    if (count := _count(data)) > MOST_VALUES:
+        raise SpecError((Problem(file, 0, "", f"{count} keys and values are too many; at most {MOST_VALUES}"),))
+    return lines, data
+
+
+def _count(value: Any) -> int:
+    """Keys and values below. As deep as `index_lines` lets a text be."""
+    if isinstance(value, dict):
+        return sum(1 + _count(below) for below in value.values())
+    return 1 + sum(map(_count, value)) if isinstance(value, list) else 0
 
 
 def _syntax_problem(text: str, file: str, message: str) -> Problem:

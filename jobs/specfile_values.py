@@ -12,6 +12,7 @@ from typing import Any
 
 from jobs import units
 
+MOST_ELEMENTS = 256  # of a list of devices, ports or mounts
 LONGEST_STRING_BYTES = 128 * 1024 - 1  # MAX_ARG_STRLEN of execve(2), without the final NUL
 _TYPES = {
     "bool": "a boolean", "int": "an integer", "float": "a number", "str": "a string", "list": "a list",
@@ -148,7 +149,11 @@ def plain_path(given: str) -> str:
 
 
 def unique(given: Sequence[object], what: str) -> None:
-    """Raises Refused at the second of two equal elements."""
+    """Raises Refused at the second of two equal elements, and for a list that is no list of a person's."""
+    if len(given) > MOST_ELEMENTS:
+        raise Refused(f"{len(given)} elements are too many; at most {MOST_ELEMENTS}")
+    seen: set[object] = set()
     for position, item in enumerate(given):
-        if item in given[:position]:
+        if item in seen:
             raise Refused(f"the same {what} twice: {show(item)}", below=(position,))
+        seen.add(item)

@@ -63,7 +63,11 @@ def open_as(channel: Channel, order_fd: int) -> int:
         os.setgroups(order.groups)
         os.setresgid(order.gid, order.gid, order.gid)
         os.setresuid(order.uid, order.uid, order.uid)
-        fd = os.open(order.path, order.flags | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
+        # No magic links: /proc/self/fd/N would be a descriptor of ours, opened with our rights.
+        flags = order.flags | os.O_NOCTTY
+        fd = sc.openat2(sc.AT_FDCWD, order.path, flags, resolve=sc.RESOLVE_NO_MAGICLINKS)
+        if order.flags & os.O_DIRECTORY:
+            os.close(os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd))  # may the user go in, too?
     except OSError as error:
         channel.send(StepError("open", error.errno or errno.EIO, order.path))
         return 1

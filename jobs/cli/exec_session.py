@@ -37,7 +37,10 @@ def session(ticket: Ticket) -> int:
         raise LauncherGone(f"the launcher does not answer on {ticket.socket}: {error.strerror}",
                            hint="see: systemctl status jobs-launcher") from error  # fmt: skip
     with channel:
-        name, values, fds = _receive(channel)
+        try:
+            name, values, fds = _receive(channel)
+        except ConnectionResetError as error:
+            raise LauncherGone("the launcher hung up", hint="too many at once? try again in a moment") from error
         if name != "Started":
             raise HostError(f"the program could not be started: {_reason(name, values)}")
         if values[0]:

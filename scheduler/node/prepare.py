@@ -6,6 +6,7 @@ submitter's own rights, never the daemon's, and travel as descriptors.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -192,8 +193,19 @@ async def _image(host: Host, spec: JobSpec, owner: Owner, undo: Undo, fds: _Fds)
         return HOST_ROOT
     if source.startswith("dir:"):
         path = source.removeprefix("dir:")
-        return host.images.directory(fds.own(await _open_as_owner(host, owner, "image", path, os.O_DIRECTORY)), path)
+        # Opened for reading: the overlay shows the folder to the job whatever its mode, so its mode is asked here.
+        index = fds.own(await _open_as_owner(host, owner, "image", path, os.O_RDONLY | os.O_DIRECTORY))
+        _must_be_a_root(host, fds.given()[index], path)
+        return host.images.directory(index, path)
     return _hold(host, source, undo)
+
+
+def _must_be_a_root(host: Host, fd: int, path: str) -> None:
+    """The kernel's own filesystems would show past our masks, the daemon's folders past their modes. StepFailed."""
+    real = os.readlink(f"/proc/self/fd/{fd}")
+    for below in ("/proc", "/sys", "/dev", "/run", host.settings.state_dir, host.settings.run_dir):
+        if real == below or real.startswith(f"{below}/"):
+            raise StepFailed("image", errno.EPERM, path, hint=f"nothing below {below} can be the root of a job")
 
 
 def _hold(host: Host, name: str, undo: Undo) -> ImageRoot:
@@ -219,7 +231,7 @@ async def _mounts(host: Host, spec: JobSpec, owner: Owner, who: Identity, fds: _
     return tuple(
         [
             BoundMount(
-                fd=fds.own(await _open_as_owner(host, owner, "mount", mount.source, 0)),
+                fd=fds.own(await _open_as_owner(host, owner, "mount", mount.source, os.O_PATH)),
                 target=mount.target,
                 read_only=mount.mode == "ro",
                 idmap_fd=idmap,
@@ -232,7 +244,7 @@ async def _mounts(host: Host, spec: JobSpec, owner: Owner, who: Identity, fds: _
 async def _open_as_owner(host: Host, owner: Owner, step: str, path: str, flags: int) -> int:
     try:
         launcher = await host.launcher()
-        return await launcher.open_as(owner.uid, owner.gid, owner.groups, path, os.O_PATH | os.O_CLOEXEC | flags)
+        return await launcher.open_as(owner.uid, owner.gid, owner.groups, path, os.O_CLOEXEC | flags)
     except OSError as error:
         raise StepFailed(
             step, error.errno or 0, path, hint=f"opened with the rights of uid {owner.uid}, who submitted the job"

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import APIRouter
 
@@ -74,7 +75,11 @@ async def _checked(
     return parsed
 
 
+_turns: dict[int, CapacityLimiter] = {}  # by uid: one text of a user at a time, so that nobody waits for another's
+
+
 async def _parse(parts: Parts, text: protocol.SpecText, peer: Owner) -> tuple[JobSpec, ...]:
+    turn = _turns.setdefault(peer.uid, CapacityLimiter(1))
     return await run_sync(
         lambda: parts.parse(
             text.toml,
@@ -83,5 +88,6 @@ async def _parse(parts: Parts, text: protocol.SpecText, peer: Owner) -> tuple[Jo
             submitted_from=text.submitted_from,
             sets=text.sets,
             owner=peer,
-        )
+        ),
+        limiter=turn,
     )
