@@ -123,7 +123,7 @@ async def measure(
     try:
         caps, seen = probe(ours.settings)
         async with anyio.create_task_group() as tasks:
-            async with open_host(ours.settings, caps, seen, 1, ours.report, tasks) as host:
+            async with open_host(ours.settings, caps, seen, ours.report, tasks) as host:
                 fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
                 await host.images.import_("bench", fd, kind="dir", owner=ev.Owner(0, 0), archive=str(root))
                 os.close(fd)

@@ -41,6 +41,7 @@ class Usage:
     io_write_bytes: int = 0
     stdout_bytes: int = 0
     stderr_bytes: int = 0
+    dropped_bytes: int = 0  # of output, because the disk was full
 
 
 @dataclass(frozen=True, slots=True)

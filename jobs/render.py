@@ -169,12 +169,18 @@ def used(job: Job) -> str:
         f"{render_size(usage.get('memory_peak_bytes', 0))}, read {render_size(usage.get('io_read_bytes', 0))}, "
         f"written {render_size(usage.get('io_write_bytes', 0))}"
     )
+    if kills := usage.get("oom_kills", 0):
+        text += f"; killed for want of memory: {kills:.0f}"
     return text if job.final else f"memory {render_size(usage.get('memory_bytes', 0))}, {text}"
 
 
 def _output(job: Job) -> str:
     usage = job.usage
-    return f"{render_size(usage.get('stdout_bytes', 0))} stdout, {render_size(usage.get('stderr_bytes', 0))} stderr"
+    lost = usage.get("dropped_bytes", 0)
+    return (
+        f"{render_size(usage.get('stdout_bytes', 0))} stdout, {render_size(usage.get('stderr_bytes', 0))} stderr"
+        + (f"; {render_size(lost)} are lost: the disk was full" if lost else "")
+    )
 
 
 def _ran(job: Job) -> str:

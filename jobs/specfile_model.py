@@ -115,7 +115,7 @@ class Resources(Table):
     ] = Field(1, description="A whole number pins that many CPUs to the job alone; a fraction shares CPUs.")
     memory: Annotated[
         int, PlainValidator(values.size(_PROGRAM_MIN, "no program starts in less")), WithJsonSchema(_SIZE)
-    ] = _default("1GiB", "Most memory; what goes beyond ends the job as out_of_memory.")
+    ] = _default("1GiB", "Most memory; beyond it the kernel kills: the job, with cgroup v1 a process of it.")
     swap: Annotated[int, PlainValidator(values.size(0, "")), WithJsonSchema(_SIZE)] = _default(
         "0", "Swap space on top of the memory."
     )

@@ -356,8 +356,14 @@ class Launcher:
 
 
 def _bound(path: str, mode: int) -> socket.socket:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
+    """Ends the program when another launcher answers there: two would share one spool and neither could be reached."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe, suppress(FileNotFoundError):
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        else:
+            raise SystemExit(f"launcher: another launcher answers on {path}; stop it, or use another run_dir")
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     before = os.umask(0o777 & ~mode)
     listening.bind(path)

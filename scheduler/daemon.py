@@ -6,6 +6,7 @@ Stopping leaves running jobs as they are; where none is left, bridge, tables, gr
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import grp
 import logging
 import os
@@ -18,7 +19,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from config.settings import Settings
 from jobs import specfile
-from jobs.errors import UserError
+from jobs.errors import HostError, UserError
 from jobs.events import Owner
 from jobs.ids import ExecutionId
 from jobs.record import Record
@@ -48,23 +49,44 @@ log = logging.getLogger("jobsd")
 async def run(settings: Settings, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
     """The whole daemon, until cancelled. Raises JobsError when it cannot start or was deposed."""
     make_folders(settings)
-    caps, seen = probe(settings)
+    lock = _only_one(settings)
+    try:
+        await _run_locked(settings, task_status)
+    finally:
+        os.close(lock)
+
+
+def _only_one(settings: Settings) -> int:
+    """A descriptor that holds the state folder. Raises HostError while another daemon does."""
+    lock = os.open(f"{settings.state_dir}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise HostError(
+            f"another jobsd uses {settings.state_dir}", hint="stop it, or set JOBS_STATE_DIR to another folder"
+        ) from error
+    return lock
+
+
+async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None:
     listening = bind(settings.socket)
     store = Store(f"{settings.state_dir}/journal.db")
     clock = SystemClock()
-    capacity = Capacity.of(
-        seen,
-        reserve_bytes=parse_size(settings.reserve_memory),
-        node_id=settings.node_id or socket.gethostname(),
-        max_jobs=settings.max_jobs,
-    )
     try:
-        await store.open()
+        await store.open()  # before the host is touched: a damaged journal leaves nothing behind
+        caps, seen = probe(settings)
+        capacity = Capacity.of(
+            seen,
+            reserve_bytes=parse_size(settings.reserve_memory),
+            node_id=settings.node_id or socket.gethostname(),
+            max_jobs=settings.max_jobs,
+        )
         world = World.of(capacity, await store.live_records())
-        writer = Writer(store, world, clock)
+        writer = Writer(store, world, clock, least_job=inventory.highest_job(settings))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.run, name="writer")
-            async with open_host(settings, caps, seen, store.epoch, writer.report, tasks) as host:
+            async with open_host(settings, caps, seen, writer.report, tasks) as host:
                 node = Supervisor(host, tasks)
                 await take_over(host, node, world, writer, clock.wall())
                 await fill_pools(host, tasks)

@@ -117,12 +117,19 @@ def _start_daemon(folder: str, environment: Mapping[str, str]) -> subprocess.Pop
 
 @contextlib.contextmanager
 def _interrupts_are_the_clis() -> Iterator[None]:
-    """Ctrl-C reaches the whole foreground group; the CLI decides what it means, we wait for it."""
-    before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN: that would pass to the CLI through execve
+    """Ctrl-C reaches the whole foreground group; the CLI decides what it means, we wait for it. SIGTERM and SIGHUP end
+    the command, and with it all that it started."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    handlers = {signal.SIGINT: lambda *_: None, signal.SIGTERM: end, signal.SIGHUP: end}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}  # no SIG_IGN: execve
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _cancel_what_is_left(path: str) -> None:

@@ -116,11 +116,11 @@ class _Turn:
 class Writer:
     """`world` must hold the store's live records. `run` until cancelled; `listen` is told after each commit."""
 
-    def __init__(self, store: Store, world: World, clock: Clock) -> None:
+    def __init__(self, store: Store, world: World, clock: Clock, *, least_job: int = 0) -> None:
         self._store, self._world, self._clock = store, world, clock
         self._queue: deque[_Request] = deque()
         self._arrived = anyio.Event()
-        self._last_job = 0
+        self._last_job, self._least = 0, least_job
         self._listeners: list[Callable[[], None]] = []
         self._stopped: JobsError | None = None
 
@@ -153,7 +153,7 @@ class Writer:
         """Raises Conflict or Unknown; whoever waits or comes later gets the same error."""
         stopped: JobsError = Unavailable("the daemon is stopping", hint="try again when it is back")
         try:
-            self._last_job = await self._store.last_job()
+            self._last_job = max(self._least, await self._store.last_job())
             while True:
                 await anyio.lowlevel.checkpoint()  # a queue that never empties must not outrun a cancellation
                 while not self._queue:

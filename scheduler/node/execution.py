@@ -108,6 +108,7 @@ class Execution:
     async def _build(self) -> int:
         """Returns the monitor's pidfd once the program runs. Raises JobsError."""
         faultpoint.reach("jobsd-placed")
+        await self.host.launcher_back()
         tuned = self.record.version
         self.prepared = await prepare(self.host, self.record, self._undo)
         self.group = self.prepared.group
@@ -122,6 +123,8 @@ class Execution:
         try:
             if self.record.version != tuned:
                 self._retune()  # a priority has changed since the limits were written
+            if self.record.cancel is not None:
+                raise NeverRan("cancelled before it ran")
             await launcher.go(self.id)
         except LauncherGone:
             await self._fate(created.monitor_pidfd)
@@ -219,7 +222,7 @@ class Execution:
         if found.step:
             await self._start_failed(StepFailed(found.step, found.errno, found.path))
             return
-        usage, cause = self.usage(), self._cause()
+        usage, cause = replace(self.usage(), dropped_bytes=found.dropped_bytes), self._cause()
         if not cause and usage.oom_kills and found.status != 0:
             cause = "oom"
         ran_s = self.clock.total(time.monotonic())
@@ -238,7 +241,7 @@ class Execution:
         hint = f" ({told})" if told else ""
         await self._report(
             ev.StartFailed(self.record.job, self.id, step, errno, path, message + hint, time.time(),
-                           requeue=isinstance(error, NeverRan) or step == ev.ABANDONED)
+                           requeue=isinstance(error, NeverRan | LauncherGone) or step == ev.ABANDONED)
         )  # fmt: skip
 
     async def _clean_up(self) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ class Host:
     images: ImageStore
     network: Network
     launcher: Callable[[], Awaitable[Launcher]]
+    launcher_back: Callable[[], Awaitable[None]]
     report: Callable[[Event], Awaitable[object]]
     init: str  # path of the static reaper
     seccomp: bytes
@@ -121,7 +123,6 @@ async def open_host(
     settings: Settings,
     caps: HostCaps,
     seen: Topology,
-    epoch: int,
     report: Callable[[Event], Awaitable[object]],
     tasks: TaskGroup,
 ) -> AsyncIterator[Host]:
@@ -129,7 +130,8 @@ async def open_host(
 
     Waits for the launcher only where it is needed: a daemon without one still answers, and says what is missing.
     """
-    link = LauncherLink(settings.launcher_socket, epoch)
+    # Grows with each daemon for as long as a launcher can live, also when the journal was replaced: since boot.
+    link = LauncherLink(settings.launcher_socket, time.monotonic_ns())
     tasks.start_soon(link.run, name="launcher link")
 
     async def helper(
@@ -163,6 +165,7 @@ async def open_host(
             images=ImageStore(settings.state_dir, helper, idmap_userns),
             network=network,
             launcher=link.get,
+            launcher_back=link.back,
             report=report,
             init=find_reaper(settings),
             seccomp=seccomp.default_program(),

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 
-from jobs.ids import is_execution_id
+from config.settings import Settings
+from jobs.ids import ExecutionId, is_execution_id
 from runtime import exitrecord
 from scheduler.node.host import Host
 from scheduler.node.prepare import read_lease, spool_of
@@ -19,6 +20,13 @@ def executions(host: Host) -> list[str]:
     spool = f"{host.settings.state_dir}/spool"
     leased = {name for name in os.listdir(spool) if os.path.exists(f"{spool}/{name}/lease.json")}
     return sorted(name for name in leased | set(host.tree.names()) if is_execution_id(name))
+
+
+def highest_job(settings: Settings) -> int:
+    """Of all that the spool has folders of. A journal that was lost or restored must not give their ids, and with them
+    their output and markers, to other jobs."""
+    found = [ExecutionId.parse(name).job for name in os.listdir(f"{settings.state_dir}/spool") if is_execution_id(name)]
+    return max(found, default=0)
 
 
 def observe(host: Host, execution: str) -> Observed:

@@ -29,6 +29,8 @@ class LauncherLink:
             try:
                 self._launcher = await Launcher.connect(self._path, self._epoch)
             except (OSError, LauncherGone) as error:
+                if isinstance(error, LauncherGone) and delay_s > 0.5:
+                    log.warning("%s", error)
                 log.debug("no launcher at %s yet: %s", self._path, error)
                 await anyio.sleep(delay_s)
                 delay_s = min(1.0, delay_s * 2)
@@ -38,6 +40,12 @@ class LauncherLink:
             await self._launcher.lost.wait()
             log.warning("the launcher at %s hung up; reconnecting", self._path)
             self._launcher, self._connected = None, anyio.Event()
+
+    async def back(self) -> None:
+        """Waits for a launcher, for as long as it takes: a start that has begun nothing loses nothing by waiting."""
+        if self._launcher is None:
+            log.warning("a start waits: no launcher answers at %s", self._path)
+            await self._connected.wait()
 
     async def get(self) -> Launcher:
         """Raises LauncherGone after PATIENCE_S without one."""
