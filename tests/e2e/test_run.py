@@ -7,6 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
 from installation import BIN, spec, wait_for
 
 
@@ -56,4 +57,16 @@ def test_interrupt_stops_the_job_and_takes_everything_down(tmp_path: Path) -> No
     os.killpg(running.pid, signal.SIGINT)  # as Ctrl-C does
     _, err = running.communicate(timeout=120)
     assert running.returncode == 5 and "stopping the job" in err, err
+    wait_for(lambda: left_behind() <= before, 10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_being_ended_takes_everything_down_too(tmp_path: Path, number: signal.Signals) -> None:
+    """A closed terminal, timeout(1), a service manager: the command has become `jobsd run-embedded` by then."""
+    before = left_behind()
+    running = start(tmp_path, spec("long", ["sh", "-c", "echo ready; sleep 600"]))
+    assert running.stdout is not None and running.stdout.readline() == "ready\n"
+    running.send_signal(number)
+    running.communicate(timeout=120)
+    assert running.returncode == 128 + number
     wait_for(lambda: left_behind() <= before, 10)
