@@ -72,6 +72,7 @@ def probe(settings: Settings) -> tuple[HostCaps, Topology]:
     if settings.freezer == "v1":
         caps = hostcaps.forced_v1(caps)
     if settings.freezer not in ("auto", caps.freezer):
+        private_mounts.unmount(f"{settings.run_dir}/cgroup")
         raise Unsupported(
             f"the setting freezer = {settings.freezer!r} cannot be had: this host offers {caps.freezer or 'none'}",
             hint='set freezer = "auto"',
