@@ -64,7 +64,7 @@ def open_as(channel: Channel, order_fd: int) -> int:
         os.setresgid(order.gid, order.gid, order.gid)
         os.setresuid(order.uid, order.uid, order.uid)
         # No magic links: /proc/self/fd/N would be a descriptor of ours, opened with our rights.
-        flags = order.flags | os.O_NOCTTY
+        flags = order.flags if order.flags & os.O_PATH else order.flags | os.O_NOCTTY  # openat2(2) is strict
         fd = sc.openat2(sc.AT_FDCWD, order.path, flags, resolve=sc.RESOLVE_NO_MAGICLINKS)
         if order.flags & os.O_DIRECTORY:
             os.close(os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd))  # may the user go in, too?
