@@ -322,11 +322,6 @@ def fsconfig_set_flag(fs_fd: int, key: str) -> None:
     _syscall("fsconfig", fs_fd, FSCONFIG_SET_FLAG, key.encode(), None, 0, path=key)
 
 
-def fsconfig_set_fd(fs_fd: int, key: str, fd: int) -> None:
-    """For overlay (lowerdir+, upperdir, workdir) since Linux 6.13; older kernels answer EINVAL."""
-    _syscall("fsconfig", fs_fd, FSCONFIG_SET_FD, key.encode(), None, fd, path=key)
-
-
 def fsconfig_create(fs_fd: int, path: str = "") -> None:
     _syscall("fsconfig", fs_fd, FSCONFIG_CMD_CREATE, None, None, 0, path=path)
 

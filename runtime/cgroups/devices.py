@@ -16,8 +16,11 @@ _EVERYTHING = "a *:* rwm"  # devices.list of a group that was never told
 
 
 def rule_for(path: str, access: str = "rw") -> DeviceRule:
-    """The rule for a device node of the host. Raises OSError(ENODEV) when `path` is something else."""
-    found = os.stat(path)
+    """The rule for a device node of the host. Raises OSError(ENODEV) when `path` is something else.
+
+    By the node's own name: a link could lead anywhere, and elsewhere a moment later.
+    """
+    found = os.lstat(path)
     if not (stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)):
         raise OSError(errno.ENODEV, "not a device node", path)
     kind = "c" if stat.S_ISCHR(found.st_mode) else "b"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
-import stat
 from collections.abc import Sequence
 
 from jobs.errors import StepFailed
+from runtime.cgroups.devices import rule_for
 from runtime.cgroups.limits import DeviceRule
 
 EVERYBODYS = ("/dev/shm", "/dev/mqueue", "/dev/pts", "/dev/fd")  # folders in which users make names
@@ -22,10 +21,6 @@ def _rule(path: str) -> DeviceRule:
     try:
         if any(path.startswith(f"{folder}/") for folder in EVERYBODYS):
             raise PermissionError(errno.EPERM, "not a device of this host", path)
-        found = os.lstat(path)  # by its own name: a link could lead anywhere, and elsewhere a moment later
+        return rule_for(path)
     except OSError as error:
         raise StepFailed("device", error.errno or 0, path, hint="resources.devices names nodes of this host") from error
-    if not (stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)):
-        raise StepFailed("device", 0, path, hint="this is not a device node")
-    kind = "c" if stat.S_ISCHR(found.st_mode) else "b"
-    return DeviceRule(kind, os.major(found.st_rdev), os.minor(found.st_rdev))

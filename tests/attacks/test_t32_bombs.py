@@ -80,13 +80,6 @@ BOMBS: dict[str, tuple[Callable[[], bytes], dict[str, Any], str]] = {
 }
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    made = tmp_path / "state"
-    made.mkdir()
-    return made
-
-
 def written(tmp_path: Path, data: bytes) -> Path:
     source = tmp_path / "bomb"
     source.write_bytes(data)

@@ -44,13 +44,6 @@ ORDERS: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    made = tmp_path / "state"
-    made.mkdir()
-    return made
-
-
 def written(tmp_path: Path, data: bytes) -> Path:
     source = tmp_path / "image.tar"
     source.write_bytes(data)
