@@ -84,6 +84,7 @@ class Inputs:
     hosts_dir: str = ""  # host folder with the file `hosts`, which may be replaced by rename at any time
     resolv: str = ""
     cpus: tuple[int, ...] = ()
+    nodes: tuple[int, ...] = ()  # the host's memory nodes
     mounts: tuple[BoundMount, ...] = ()
     hide: tuple[str, ...] = ()  # host paths to hide in a host image
     log_limit_bytes: int = 1 << 30
@@ -330,34 +331,32 @@ def _payload(inputs: Inputs, who: Identity) -> list[Step]:
     """The reaper as pid 1, the program as its child."""
     env = environment(inputs)
     argv = (f"{OWN}/script",) if inputs.spec.script else inputs.spec.command
-    return [
-        *_drop(who, inputs.cpus, workdir(inputs), argv[0], env, inputs.seccomp),
-        s.Execute(f"{OWN}/init", ("init", "--", *argv), env),
-    ]
+    return [*_drop(inputs, who, argv[0], env), s.Execute(f"{OWN}/init", ("init", "--", *argv), env)]
 
 
-def _drop(
-    who: Identity,
-    cpus: tuple[int, ...],
-    folder: str,
-    program: str,
-    env: tuple[tuple[str, str], ...],
-    seccomp: bytes,
-) -> list[Step]:
+def _drop(inputs: Inputs, who: Identity, program: str, env: tuple[tuple[str, str], ...]) -> list[Step]:
     """Folder and program are looked at with the job's own rights: after the ids, before the filter."""
     found: list[Step] = [
         s.Limits(RLIMITS),
-        s.Affinity(cpus),
+        s.Affinity(_pinned(inputs)),
+        *([s.Interleave(inputs.nodes)] if inputs.spec.numa == "spread" and inputs.nodes else []),
         s.DropBounding(),
         s.BecomeUser(who.uid, who.gid, who.groups),
         s.DropCapabilities(),
         s.NoNewPrivileges(),
         s.Keyring(),
-        s.WorkingFolder(folder),
+        s.WorkingFolder(workdir(inputs)),
         s.FindProgram(program, dict(env).get("PATH", PATH)),
         s.CloseDescriptors(),
     ]
-    return [*found, s.Seccomp(base64.b64encode(seccomp).decode())] if seccomp else found
+    return [*found, s.Seccomp(base64.b64encode(inputs.seccomp).decode())] if inputs.seccomp else found
+
+
+def _pinned(inputs: Inputs) -> tuple[int, ...]:
+    """Where a cpuset holds the job, no mask of its own: since Linux 6.2 a mask is kept beside the cpuset, and after a
+    resume on other CPUs the job would get only those that are in both (docs/design/placement-kernel.md).
+    """
+    return () if "cpuset" in inputs.caps.controllers else inputs.cpus
 
 
 def exec_request(
@@ -368,39 +367,18 @@ def exec_request(
     `freezers`: paths of cgroup.events or freezer.state files; a frozen group is refused with EBUSY.
     """
     who = identity(inputs.spec, inputs.owner, inputs.id_base, inputs.extra_ids, inputs.extra_gids)
-    return exec_request_of(
-        who,
-        argv,
-        tty=tty,
-        env=tuple((dict(environment(inputs)) | {"TERM": "xterm"} | dict(env)).items()),
-        workdir=workdir(inputs),
-        cpus=inputs.cpus,
-        mon_procs=inputs.mon_procs,
-        run_procs=inputs.run_procs,
-        run_unified=inputs.run_unified,
-        freezers=tuple(freezers),
-        seccomp=inputs.seccomp,
-    )
-
-
-def exec_request_of(
-    who: Identity,
-    argv: Sequence[str],
-    *,
-    tty: bool,
-    env: tuple[tuple[str, str], ...],
-    workdir: str,
-    cpus: tuple[int, ...] = (),
-    mon_procs: tuple[str, ...] = (),
-    run_procs: tuple[str, ...] = (),
-    run_unified: str = "",
-    freezers: tuple[str, ...] = (),
-    seccomp: bytes = b"",
-) -> bytes:
-    """The same from single values, for a job whose Inputs died with an earlier daemon."""
-    drop = [*_drop(who, cpus, workdir, argv[0], env, seccomp), s.Execute("", tuple(argv), env)]
+    values = tuple((dict(environment(inputs)) | {"TERM": "xterm"} | dict(env)).items())
     return s.exec_orders_to_json(
-        s.ExecOrders(tty, mon_procs, run_procs, run_unified, freezers, who.host_uid, who.host_gid, tuple(drop))
+        s.ExecOrders(
+            tty=tty,
+            join=inputs.mon_procs,
+            run_procs=inputs.run_procs,
+            run_unified=inputs.run_unified,
+            freezers=tuple(freezers),
+            output_uid=who.host_uid,
+            output_gid=who.host_gid,
+            drop=(*_drop(inputs, who, argv[0], values), s.Execute("", tuple(argv), values)),
+        )
     )
 
 

@@ -31,6 +31,15 @@ def affinity(step: s.Affinity, context: Context) -> None:
     os.sched_setaffinity(0, step.cpus or range(1024))  # bits of CPUs that do not exist are ignored
 
 
+def interleave(step: s.Interleave, context: Context) -> None:
+    """Static: a change of the cpuset's nodes changes what is gone round, not the wish (set_mempolicy(2))."""
+    try:
+        sc.set_mempolicy(sc.MPOL_INTERLEAVE | sc.MPOL_F_STATIC_NODES, step.nodes)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:  # a kernel without NUMA has one node
+            raise
+
+
 def drop_bounding(step: s.DropBounding, context: Context) -> None:
     sc.prctl(sc.PR_CAP_AMBIENT, sc.PR_CAP_AMBIENT_CLEAR_ALL)
     with suppress(OSError):  # EINVAL: one beyond the last that this kernel knows
@@ -103,6 +112,7 @@ def execute(step: s.Execute, context: Context) -> None:
 STEPS: dict[type, Callable[[Any, Context], None]] = {
     s.Limits: limits,
     s.Affinity: affinity,
+    s.Interleave: interleave,
     s.DropBounding: drop_bounding,
     s.BecomeUser: become_user,
     s.DropCapabilities: drop_capabilities,

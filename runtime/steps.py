@@ -213,6 +213,15 @@ class Affinity(NamedTuple):
         return f"CPUs {', '.join(map(str, self.cpus)) or 'all'}"
 
 
+class Interleave(NamedTuple):
+    """New pages go round these memory nodes, as far as the cpuset has them; a program may set another policy."""
+
+    nodes: tuple[int, ...]
+
+    def describe(self) -> str:
+        return f"interleave memory over nodes {', '.join(map(str, self.nodes))}"
+
+
 class DropBounding(NamedTuple):
     """Needs CAP_SETPCAP, so before the ids change; without it an exec by uid 0 would give capabilities back."""
 
@@ -292,8 +301,9 @@ class Execute(NamedTuple):
 
 Step = (
     JoinGroups | Bind | Overlay | RootFolder | RootFile | Private | EnterNamespaces | BecomeRoot | Hostname | Fresh
-    | Place | Folder | Link | File | Cover | ReadOnly | Pivot | Limits | Affinity | DropBounding | BecomeUser
-    | DropCapabilities | NoNewPrivileges | Keyring | WorkingFolder | FindProgram | CloseDescriptors | Seccomp | Execute
+    | Place | Folder | Link | File | Cover | ReadOnly | Pivot | Limits | Affinity | Interleave | DropBounding
+    | BecomeUser | DropCapabilities | NoNewPrivileges | Keyring | WorkingFolder | FindProgram | CloseDescriptors
+    | Seccomp | Execute
 )  # fmt: skip
 
 _LABELS: dict[Any, str] = {
@@ -315,6 +325,7 @@ _LABELS: dict[Any, str] = {
     Pivot: "pivot-root",
     Limits: "rlimit",
     Affinity: "affinity",
+    Interleave: "memory-policy",
     DropBounding: "capabilities",
     BecomeUser: "setuid",
     DropCapabilities: "capabilities",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Iterable
 
 # mount(2), umount2(2)
 MS_RDONLY = 0x1
@@ -111,10 +112,14 @@ LO_FLAGS_READ_ONLY = 0x1
 LO_FLAGS_AUTOCLEAR = 0x4
 LO_FLAGS_DIRECT_IO = 0x10
 
+# linux/mempolicy.h: set_mempolicy(2)
+MPOL_INTERLEAVE = 3
+MPOL_F_STATIC_NODES = 1 << 15
+
 # Numbers from 424 on are the same on every architecture; the older ones are asm/unistd_64.h and asm-generic/unistd.h.
 _OLD = {
-    "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "bpf": 321},
-    "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "bpf": 280},
+    "x86_64": {"pivot_root": 155, "set_mempolicy": 238, "keyctl": 250, "seccomp": 317, "bpf": 321},
+    "aarch64": {"pivot_root": 41, "set_mempolicy": 237, "keyctl": 219, "seccomp": 277, "bpf": 280},
 }
 _NUMBER = {
     **_OLD.get(os.uname().machine, {}),
@@ -214,6 +219,14 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
 def set_process_name(name: str) -> None:
     """At most 15 bytes are kept: PR_SET_NAME(2const)."""
     _checked(_prctl_text(PR_SET_NAME, name.encode()[:15], 0, 0, 0))
+
+
+def set_mempolicy(mode: int, nodes: Iterable[int]) -> None:
+    """Of the calling thread, inherited by fork and execve. `mode`: MPOL_*, with MPOL_F_* in it."""
+    mask = sum(1 << node for node in set(nodes))
+    words = mask.bit_length() // 64 + 1
+    longs = struct.pack(f"={words}Q", *(mask >> 64 * word & (1 << 64) - 1 for word in range(words)))
+    _syscall("set_mempolicy", mode, longs, 64 * words + 1)  # one more than bits: mm/mempolicy.c, get_nodes
 
 
 def capset_empty() -> None:

@@ -155,6 +155,7 @@ def _inputs(host: Host, record: Record, id_base: int, group: JobGroup) -> Inputs
         run_unified=group.run_unified,
         resolv=host.network.resolv_conf(),
         cpus=record.placement.cpus if record.placement else (),
+        nodes=tuple(node.id for node in host.topology.nodes if node.memory_bytes),
         hide=(host.settings.state_dir, host.settings.run_dir),
         log_limit_bytes=parse_size(host.settings.log_limit),
         seccomp=host.seccomp,

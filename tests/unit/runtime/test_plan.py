@@ -37,7 +37,7 @@ def inputs(**changes: Any) -> Inputs:
     keys = {
         key: changes.pop(key)
         for key in list(changes)
-        if key in ("command", "script", "run_as", "resources", "submit_dir")
+        if key in ("command", "script", "run_as", "resources", "submit_dir", "numa")
     }
     spec = JobSpec(name="x", **{"command": ("true",), "workdir": "", **keys})
     values: dict[str, Any] = {
@@ -294,3 +294,19 @@ def test_an_exec_gives_up_exactly_what_the_job_gave_up() -> None:
         step for step in own if isinstance(step, s.BecomeUser)
     ]
     assert (asked.tty, asked.freezers, asked.join, asked.run_procs) == (True, ("/f",), ("/m",), ("/r",))
+
+
+def test_a_spread_jobs_pages_go_round_the_nodes_whoever_touches_them_first() -> None:
+    policies = [s.Interleave((0, 1))]
+    spread = inputs(numa="spread", nodes=(0, 1))
+    assert [step for step in plan(spread).stages.drop if isinstance(step, s.Interleave)] == policies
+    asked = s.exec_orders_from_json(exec_request(spread, ("id",), tty=False))
+    assert [step for step in asked.drop if isinstance(step, s.Interleave)] == policies
+    for other in ("local", "any", (0, 1)):
+        assert s.Interleave not in kinds(plan(inputs(numa=other, nodes=(0, 1))).stages.drop)
+
+
+def test_no_mask_of_its_own_beside_the_cpuset() -> None:
+    with_cpuset = replace(HYBRID, controllers={"cpuset": ControllerMount("cpuset", 1, "/sys/fs/cgroup/cpuset")})
+    assert s.Affinity(()) in plan(inputs(caps=with_cpuset, cpus=(2, 3))).stages.drop
+    assert s.Affinity((2, 3)) in plan(inputs(caps=replace(HYBRID, controllers={}), cpus=(2, 3))).stages.drop
