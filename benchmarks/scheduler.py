@@ -65,9 +65,9 @@ def milliseconds(times: list[float]) -> dict[str, float]:
     return {"p50_ms": round(statistics.median(times) * 1000, 3), "worst_ms": round(max(times) * 1000, 3)}
 
 
-def rounds(queued: int) -> dict[str, object]:
-    """A host of 2 × 64 CPUs: a round that fills it, then rounds in which one job ended."""
-    world = World.of(a_capacity(2, 64))
+def rounds(queued: int, nodes: int = 2, cpus: int = 64) -> dict[str, object]:
+    """A host of `nodes` × `cpus`: a round that fills it, then rounds in which one job ended."""
+    world = World.of(a_capacity(nodes, cpus))
     records: dict[int, Record] = {}
 
     def happen(event: ev.Event) -> None:

@@ -45,11 +45,32 @@ class NumaNode:
 
 
 @dataclass(frozen=True, slots=True)
+class Cache:
+    """`cpus` share it."""
+
+    level: int
+    kind: str  # "data" | "instruction" | "unified"
+    size_bytes: int
+    cpus: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CoreKind:
+    """Cores of one speed: hybrid machines have two or three."""
+
+    name: str  # "performance" | "middle" | "efficiency"
+    cpus: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
-    """CPUs, memory nodes and which CPUs are hardware threads of one core."""
+    """CPUs, memory nodes and which CPUs are hardware threads of one core. `nodes` have what jobs may be given; the
+    other fields tell of all online CPUs."""
 
     nodes: tuple[NumaNode, ...]
     siblings: tuple[tuple[int, ...], ...] = field(default=())  # groups of SMT threads
+    caches: tuple[Cache, ...] = ()
+    kinds: tuple[CoreKind, ...] = ()  # the fastest first; () where all cores are alike
 
     @property
     def cpus(self) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ class Placement:
     memory_bytes: int = 0
     memory: tuple[tuple[int, int], ...] = ()  # (memory node, bytes reserved there); sums to memory_bytes
     hugepages: tuple[tuple[int, int, int], ...] = ()  # (memory node, page size in bytes, pages)
+    idle: tuple[int, ...] = ()  # threads of its last whole core that it does not use and nobody else gets
 
 
 def from_json(data: dict[str, Any]) -> Placement:
@@ -28,6 +29,7 @@ def from_json(data: dict[str, Any]) -> Placement:
             **data,
             "cpus": tuple(data["cpus"]),
             "mems": tuple(data["mems"]),
+            "idle": tuple(data.get("idle", ())),
             "memory": tuple((node, size) for node, size in data.get("memory", ())),
             "hugepages": tuple((node, size, pages) for node, size, pages in data.get("hugepages", ())),
         }

@@ -236,6 +236,7 @@ class Job:
     cpus: tuple[int, ...] = ()
     mems: tuple[int, ...] = ()
     exclusive: bool = False
+    idle: tuple[int, ...] = ()  # threads of its whole cores that it does not use and nobody else gets
     node_id: str = ""
     address: str = ""
     freezer: str = ""

@@ -156,6 +156,8 @@ def placed(job: Job) -> str:
     if not job.cpus:
         return ""
     how = "exclusive" if job.exclusive else "shared"
+    if job.idle:
+        how += f", with {cpuset.render(job.idle)} kept idle for whole cores"
     return (
         f"{job.node_id or 'this host'}, CPUs {cpuset.render(job.cpus)} ({how}), memory nodes {cpuset.render(job.mems)}"
     )

@@ -89,6 +89,7 @@ class JobSpec:
     image: Image = field(default_factory=Image)
     resources: Resources = field(default_factory=Resources)
     numa: Literal["local", "spread", "any"] | tuple[int, ...] = "local"
+    cores: Literal["shared", "whole"] = "shared"  # "whole": no other job on another thread of its cores
     network: Network = field(default_factory=Network)
     mounts: tuple[Mount, ...] = ()
     submitted_from: str = ""  # the folder of submission, absolute

@@ -52,6 +52,7 @@ def _spec(document: Document, place: Place, mounts: tuple[spec.Mount, ...]) -> s
         image=spec.Image(document.image.source, document.image.writable),
         resources=_resources(document.resources),
         numa=document.placement.numa,
+        cores=document.placement.cores,
         network=spec.Network(network.mode, network.priority_class, network.publish, network.rate or 0),
         mounts=mounts,
         submitted_from=place.submitted_from,

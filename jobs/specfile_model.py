@@ -144,6 +144,16 @@ class Placement(Table):
     ] = Field(
         "local", description="Memory nodes: as few as possible (local), as many as possible (spread), any, or a list."
     )
+    cores: Annotated[
+        Literal["shared", "whole"],
+        PlainValidator(values.choice("shared", "whole")),
+        WithJsonSchema(_words("shared", "whole")),
+    ] = Field(
+        "shared",
+        description="Whether another job may get another hardware thread of a core that this one uses (shared), or "
+        "not (whole): a thread left over on its last core then stays idle and counts as given to it. "
+        "whole needs a whole number of cpus.",
+    )
 
 
 class Network(Table):

@@ -9,8 +9,9 @@ from jobs.host import CONTROLLERS, HostCaps
 from jobs.spec import UNLIMITED, JobSpec, Resources
 from jobs.units import render_size
 from scheduler import shortage
-from scheduler.allocate import allocate, demand_of
+from scheduler.allocate import allocate
 from scheduler.capacity import Capacity, Ledger
+from scheduler.demand import demand_of
 
 
 def never(spec: JobSpec, capacity: Capacity, caps: HostCaps) -> tuple[str, ...]:

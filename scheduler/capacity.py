@@ -14,8 +14,10 @@ from typing import Any
 from jobs.host import NumaNode, Topology
 from jobs.placement import Placement
 from jobs.record import Record, State
+from scheduler.cores import Core, Part, least_to_cover, parts_of
 
 MILLI = 1000  # thousandths of a CPU: integers, because sums of floats drift
+NOWHERE = -1  # the node of a CPU that a job has and this host no longer gives
 
 
 class Overcommitted(AssertionError):
@@ -27,37 +29,64 @@ class Capacity:
     """The topology less what the host keeps for itself. `memory[n]` in bytes, `pages[n, size]` in pages."""
 
     nodes: tuple[NumaNode, ...]
-    siblings: tuple[tuple[int, ...], ...]
+    node: Mapping[int, NumaNode]  # by id
+    kinds: tuple[int, ...]  # of cores; 0 are the fastest
+    kind_of: Mapping[int, int]  # CPU → kind
+    parts: Mapping[int, tuple[Part, ...]]  # NUMA node → its parts
+    core_of: Mapping[int, Core]  # CPU → all threads of its core
+    part_of: Mapping[int, int]  # CPU → a number for its part
     memory: Mapping[int, int]
     pages: Mapping[tuple[int, int], int]
     node_of: Mapping[int, int]  # CPU → NUMA node
     distance: Mapping[tuple[int, int], int]
+    nearest: Mapping[int, tuple[int, ...]]  # NUMA node → all nodes, itself first, then by distance
     node_id: str = ""
     max_jobs: int = 1000  # running or frozen at a time
+    least_parts: tuple[int, ...] = (0,)  # at least so many parts for n CPUs
+    least_cores: tuple[int, ...] = (0,)
 
     @classmethod
     def of(cls, topology: Topology, *, reserve_bytes: int = 0, node_id: str = "", max_jobs: int = 1000) -> Capacity:
         """The reserve is taken from the nodes in proportion to their memory, rounded up."""
         total = max(1, topology.memory_bytes)
         kept = {node.id: -(-reserve_bytes * node.memory_bytes // total) for node in topology.nodes}
+        ids = [node.id for node in topology.nodes]
+        distance = {(node.id, other): far for node in topology.nodes for other, far in node.distances}
+        parts = parts_of(topology)
+        every = [part for node in sorted(parts) for part in parts[node]]
         return cls(
             nodes=tuple(sorted(topology.nodes, key=lambda node: node.id)),
-            siblings=topology.siblings,
+            node={node.id: node for node in topology.nodes},
+            kinds=tuple(sorted({part.kind for part in every})),
+            kind_of={cpu: part.kind for part in every for cpu in part.cpus},
+            parts=parts,
+            core_of={cpu: core for part in every for core in part.cores for cpu in core},
+            part_of={cpu: number for number, part in enumerate(every) for cpu in part.cpus},
             memory={node.id: max(0, node.memory_bytes - kept[node.id]) for node in topology.nodes},
             pages={(node.id, size): free for node in topology.nodes for size, free in node.hugepages},
             node_of={cpu: node.id for node in topology.nodes for cpu in node.cpus},
-            distance={(node.id, other): far for node in topology.nodes for other, far in node.distances},
+            distance=distance,
+            nearest={
+                one: tuple(sorted(ids, key=lambda other: (other != one, _far(distance, one, other), other)))
+                for one in ids
+            },
             node_id=node_id,
             max_jobs=max_jobs,
+            least_parts=least_to_cover(len(part.cpus) for part in every),
+            least_cores=least_to_cover(len(core) for part in every for core in part.cores),
         )
 
     def far(self, one: int, other: int) -> int:
         """ACPI SLIT distance: 10 is local; 20 where the firmware says nothing (as Linux's REMOTE_DISTANCE)."""
-        return self.distance.get((one, other), 10 if one == other else 20)
+        return _far(self.distance, one, other)
 
     @property
     def cpus(self) -> int:
         return len(self.node_of)
+
+
+def _far(distance: Mapping[tuple[int, int], int], one: int, other: int) -> int:
+    return distance.get((one, other), 10 if one == other else 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +146,20 @@ class Ledger:
 
     capacity: Capacity
     holds: dict[int, Hold] = field(default_factory=dict)
-    owner: dict[int, int] = field(default_factory=dict)  # exclusive CPU → job
+    owner: dict[int, int] = field(default_factory=dict)  # exclusive CPU → job; idle threads of its cores too
     shared: dict[int, int] = field(default_factory=dict)  # CPU → thousandths given to fractional jobs
     memory: dict[int, int] = field(default_factory=dict)  # memory node → bytes held
     pages: dict[tuple[int, int], int] = field(default_factory=dict)
     growth: dict[int, dict[int, int]] = field(default_factory=dict)  # memory node → frozen job → bytes
     ports: dict[tuple[str, int], set[int]] = field(default_factory=dict)
     jobs: int = 0
+    busy: dict[int, int] = field(default_factory=dict)  # NUMA node → its CPUs that are not free
 
     def copy(self) -> Ledger:
         return Ledger(
             self.capacity, dict(self.holds), dict(self.owner), dict(self.shared), dict(self.memory), dict(self.pages),
             {node: dict(jobs) for node, jobs in self.growth.items()},
-            {port: set(jobs) for port, jobs in self.ports.items()}, self.jobs,
+            {port: set(jobs) for port, jobs in self.ports.items()}, self.jobs, dict(self.busy),
         )  # fmt: skip
 
     # ── what is left ────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,12 +167,12 @@ class Ledger:
     def is_free(self, cpu: int) -> bool:
         return cpu not in self.owner and cpu not in self.shared
 
-    def free_cpus(self, node: NumaNode) -> list[int]:
-        return [cpu for cpu in node.cpus if cpu not in self.owner and cpu not in self.shared]
-
     def most_free_cpus(self) -> int:
-        """At least as many CPUs as are free; quick."""
-        return max(0, self.capacity.cpus - len(self.owner) - len(self.shared))
+        """CPUs that nobody has anything of; quick."""
+        return self.capacity.cpus - sum(busy for node, busy in self.busy.items() if node != NOWHERE)
+
+    def free_count(self, node: int) -> int:
+        return len(self.capacity.node[node].cpus) - self.busy.get(node, 0)
 
     def milli_left(self, cpu: int) -> int:
         """Thousandths of a CPU that fractional jobs may still get there."""
@@ -158,7 +188,7 @@ class Ledger:
 
     def refusal(self, placement: Placement) -> str:
         """Why the placement can't be given any more; "" when it can."""
-        for cpu in placement.cpus:
+        for cpu in (*placement.cpus, *placement.idle):
             if placement.exclusive and not self.is_free(cpu):
                 return f"CPU {cpu} is not free"
             if not placement.exclusive and self.milli_left(cpu) < milli_each(placement.shares, len(placement.cpus)):
@@ -207,8 +237,13 @@ class Ledger:
                 del self.ports[port]
 
     def _add(self, hold: Hold, sign: int) -> None:
+        node_of = self.capacity.node_of
+        for cpu in hold.exclusive:
+            _sum(self.busy, node_of.get(cpu, NOWHERE), sign)
         for cpu, part in hold.shared:
+            was = cpu in self.shared
             _sum(self.shared, cpu, sign * part)
+            _sum(self.busy, node_of.get(cpu, NOWHERE), (cpu in self.shared) - was)
         for node, size in hold.memory:
             _sum(self.memory, node, sign * size)
         for node, size, pages in hold.pages:
@@ -220,7 +255,7 @@ def hold_for(placement: Placement, ports: tuple[tuple[str, int], ...] = ()) -> H
     """Of a job that runs with this placement."""
     part = milli_each(placement.shares, len(placement.cpus))
     return Hold(
-        exclusive=placement.cpus if placement.exclusive else (),
+        exclusive=placement.cpus + placement.idle if placement.exclusive else (),
         shared=() if placement.exclusive else tuple((cpu, part) for cpu in placement.cpus),
         memory=placement.memory,
         pages=placement.hugepages,

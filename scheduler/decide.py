@@ -17,8 +17,10 @@ from jobs.placement import Placement
 from jobs.record import Record, State
 from jobs.verdict import Going, Never, NotNow, Verdict
 from scheduler import shortage
-from scheduler.allocate import Demand, allocate, demand_of, earmark, thaw_demand
+from scheduler.allocate import allocate
 from scheduler.capacity import Hold, Ledger, hold_for, hold_of, ports_of
+from scheduler.demand import Demand, demand_of, thaw_demand
+from scheduler.earmark import earmark
 from scheduler.priority import order_key
 from scheduler.world import World
 

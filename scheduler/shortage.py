@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from jobs.host import NumaNode
 from jobs.units import render_size
 from jobs.verdict import MOST_BLOCKERS, Reason
-from scheduler.allocate import Demand
 from scheduler.capacity import Capacity, Hold, Ledger
+from scheduler.cores import free_of
+from scheduler.demand import Demand
 
 
 def reasons(free: Ledger, demand: Demand, job: int, protected: int = 0, *, headroom: bool = True) -> tuple[Reason, ...]:
@@ -81,14 +82,18 @@ def _ports(free: Ledger, demand: Demand, job: int) -> list[Reason]:
 
 def _cpus(free: Ledger, demand: Demand, nodes: list[NumaNode]) -> list[Reason]:
     cpus = {cpu for node in nodes for cpu in node.cpus}
-    if demand.cpus:
+    if demand.whole_cores:
+        parts = [part for node in nodes for part in free.capacity.parts[node.id]]
+        have = sum(free_of(part, free.is_free).room(whole=True) for part in parts)
+    elif demand.cpus:
         have = sum(free.is_free(cpu) for cpu in cpus)
     else:
         have = sum(free.milli_left(cpu) >= demand.milli_each for cpu in cpus)
     if have >= demand.wide:
         return []
     holders = (job for job, hold in free.holds.items() if _touches(hold, cpus))
-    return [Reason("cpus", demand.wide, have, "cpus", _some(holders))]
+    detail = f"cpus: {demand.wide} on whole cores wanted, {have} free" if demand.whole_cores else ""
+    return [Reason("cpus", demand.wide, have, "cpus", _some(holders), detail)]
 
 
 def _memory(free: Ledger, demand: Demand, nodes: list[NumaNode], headroom: bool) -> list[Reason]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from jobs.events import Event
 from jobs.record import Record, State
-from scheduler.allocate import Demand, allocate, demand_of
+from scheduler.allocate import allocate
 from scheduler.capacity import NOTHING, Capacity, Ledger, hold_of
+from scheduler.demand import Demand, demand_of
 from scheduler.priority import order_key
 
 

@@ -52,6 +52,7 @@ SPECS: st.SearchStrategy[JobSpec] = st.builds(
     image=st.builds(Image, TEXT, SIZES),
     resources=RESOURCES,
     numa=st.one_of(st.sampled_from(["local", "spread", "any"]), st.lists(SMALL, min_size=1, max_size=3).map(tuple)),
+    cores=st.sampled_from(["shared", "whole"]),
     network=NETWORKS,
     mounts=st.lists(st.builds(Mount, TEXT, TEXT, st.sampled_from(["ro", "rw"])), max_size=2).map(tuple),
     submitted_from=TEXT,
@@ -66,6 +67,7 @@ PLACEMENTS = st.builds(
     memory_bytes=SIZES,
     memory=st.lists(st.tuples(SMALL, SIZES), max_size=2).map(tuple),
     hugepages=st.lists(st.tuples(SMALL, SIZES, SMALL), max_size=2).map(tuple),
+    idle=st.lists(SMALL, max_size=3).map(tuple),
 )
 _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     "int": SMALL,

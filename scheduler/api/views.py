@@ -51,6 +51,7 @@ def view(
         cpus=place.cpus if place else (),
         mems=place.mems if place else (),
         exclusive=place.exclusive if place else False,
+        idle=place.idle if place else (),
         node_id=place.node_id if place else "",
         address=record.address,
         freezer=record.freezer,

@@ -7,8 +7,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.allocate import Demand, allocate, demand_of
+from scheduler.allocate import allocate
 from scheduler.capacity import MILLI, Capacity, Ledger, hold_for
+from scheduler.demand import Demand, demand_of
 from tests.builders import GIB, MIB, a_host, a_job
 
 HOSTS = st.builds(
@@ -26,6 +27,7 @@ SPECS = st.builds(
     memory=st.integers(1, 6 * GIB),
     numa=st.one_of(st.sampled_from(["local", "spread", "any"]), st.sets(st.integers(0, 4), min_size=1).map(tuple)),
     hugepages=st.sampled_from([(), ((2 * MIB, 3),)]),
+    cores=st.sampled_from(["shared", "whole"]),
 )
 
 
@@ -44,6 +46,12 @@ def test_filling_a_host(host: Any, specs: list[Any]) -> None:
             continue
         assert ledger.refusal(placement) == ""
         assert len(placement.cpus) == demand.wide == len(set(placement.cpus))
+        core_of = capacity.core_of
+        if demand.whole_cores:
+            used = {core_of[cpu] for cpu in placement.cpus}
+            assert sorted((*placement.cpus, *placement.idle)) == sorted(cpu for core in used for cpu in core)
+        else:
+            assert placement.idle == ()
         assert sum(size for _, size in placement.memory) == spec.resources.memory_bytes
         assert set(placement.mems) == {n for n, _ in placement.memory} | {n for n, _, _ in placement.hugepages}
         assert sum(pages for _, _, pages in placement.hugepages) == sum(pages for _, pages in demand.hugepages)
@@ -66,7 +74,13 @@ def obviously_fits(ledger: Ledger, demand: Demand) -> bool:
         return False
     for node in ledger.capacity.nodes:
         cpus = (
-            len(ledger.free_cpus(node))
+            sum(
+                len(core)
+                for core in set(map(ledger.capacity.core_of.get, node.cpus))
+                if core and all(map(ledger.is_free, core))
+            )
+            if demand.whole_cores
+            else ledger.free_count(node.id)
             if demand.cpus
             else sum(ledger.milli_left(cpu) >= demand.milli_each for cpu in node.cpus)
         )

@@ -10,6 +10,7 @@ import pytest
 from jobs import specfile
 from jobs.errors import SpecError
 from jobs.events import Owner
+from jobs.placement import from_json as placement_from_json
 from jobs.priority_class import PriorityClass
 from jobs.spec import Image, Io, JobSpec, Mount, Network, Publish, Resources, Stop, from_json, to_json
 from runtime.images.uppers import LEAST_BYTES
@@ -39,6 +40,7 @@ hugepages = { "2MiB" = 64 }
 devices = ["/dev/fuse"]
 [placement]
 numa = "local"
+cores = "whole"
 [network]
 mode = "bridge"
 priority_class = "normal"
@@ -77,6 +79,7 @@ def test_every_key() -> None:
             hugepages=((2 << 20, 64),),
             devices=("/dev/fuse",),
         ),
+        cores="whole",
         network=Network("bridge", PriorityClass.NORMAL, (Publish(8080, 80, "tcp"),), 100_000_000),
         mounts=(Mount("/srv/data", "/data", "rw"),),
         submitted_from="/home/u",
@@ -137,6 +140,18 @@ def test_ports() -> None:
     assert parsed('network.publish = ["80:8080", "53:53/udp", "53:53/tcp"]').network.publish == (
         Publish(80, 8080), Publish(53, 53, "udp"), Publish(53, 53, "tcp"),
     )  # fmt: skip
+
+
+def test_a_spec_and_a_placement_written_before_whole_cores_still_load() -> None:
+    old = to_json(parsed())
+    del old["cores"]
+    assert from_json(old) == parsed()
+    placement = {"node_id": "one", "cpus": [0, 1], "mems": [0], "exclusive": True, "memory": [[0, 5]]}
+    assert placement_from_json(placement).idle == ()
+
+
+def test_whole_cores_for_whole_cpus_however_written() -> None:
+    assert parsed("placement.cores = 'whole'", "resources.cpus = 2.0").cores == "whole"
 
 
 def test_numa_nodes_are_sorted() -> None:

@@ -10,8 +10,10 @@ import pytest
 
 from jobs.host import Topology
 from jobs.placement import Placement
-from scheduler.allocate import allocate, demand_of, earmark
+from scheduler.allocate import allocate
 from scheduler.capacity import Capacity, Ledger, hold_for
+from scheduler.demand import demand_of
+from scheduler.earmark import earmark
 from tests.builders import GIB, MIB, a_capacity, a_host, a_job
 
 
@@ -135,6 +137,45 @@ def test_whole_cores_for_those_who_want_two_and_broken_ones_for_the_rest() -> No
     assert cpus(a_ledger(cpus_per_node=8, threads=2), cpus=1) == (0,)
 
 
+def a_whole(ledger: Ledger, cpus: int, **job: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    placement = place(ledger, cpus=cpus, cores="whole", **job)
+    return (placement.cpus, placement.idle) if placement else None
+
+
+def test_whole_cores_are_shared_with_nobody() -> None:
+    ledger = a_ledger(0, cpus_per_node=8, threads=2)
+    assert a_whole(ledger, 1) == ((2,), (3,))
+    assert a_whole(ledger, 2) == ((2, 3), ())
+    assert a_whole(ledger, 3) == ((2, 3, 4), (5,))
+    assert a_whole(ledger, 6) == ((2, 3, 4, 5, 6, 7), ())
+    assert a_whole(ledger, 7) is None, "CPU 1 is free, but its core is not"
+
+
+def test_idle_threads_are_charged_and_given_to_nobody() -> None:
+    ledger = a_ledger(cpus_per_node=4, threads=2)
+    placement = place(ledger, cpus=1, cores="whole")
+    assert placement is not None and (placement.cpus, placement.idle) == ((0,), (1,))
+    ledger.charge(1, hold_for(placement))
+    assert ledger.most_free_cpus() == 2
+    assert cpus(ledger, cpus=2) == (2, 3) and cpus(ledger, cpus=3) is None
+    assert cpus(ledger, cpus=0.5) == (2,)
+    assert ledger.refusal(Placement("test", (1,), (0,), True)) == "CPU 1 is not free"
+    assert ledger.refusal(Placement("test", (2,), (0,), True, idle=(1,))) == "CPU 1 is not free"
+    ledger.release(1)
+    assert ledger == a_ledger(cpus_per_node=4, threads=2)
+
+
+def test_whole_cores_where_cores_have_one_thread() -> None:
+    assert a_whole(a_ledger(1, cpus_per_node=4), 2) == ((0, 2), ())
+
+
+def test_whole_cores_on_several_nodes() -> None:
+    ledger = a_ledger(0, nodes=2, cpus_per_node=4, threads=2)
+    assert a_whole(ledger, 5) == ((2, 4, 5, 6, 7), (3,))
+    assert a_whole(ledger, 2, numa="spread") == ((2, 4), (3, 5))
+    assert a_whole(ledger, 3, numa=(0,)) is None
+
+
 # ── fractions ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -212,6 +253,12 @@ def test_an_earmark_takes_what_is_free_and_closes_partly_used_cpus() -> None:
     earmark(ledger, 9, demand_of(a_job(cpus=4, memory=6 * GIB)))
     assert place(ledger, cpus=1) is None and place(ledger, cpus=0.1) is None
     assert ledger.free_memory(0, headroom=True) == 2 * GIB - 256 * MIB
+
+
+def test_an_earmark_for_whole_cores_closes_whole_cores() -> None:
+    ledger = a_ledger(0, 2, 4, cpus_per_node=8, threads=2)
+    earmark(ledger, 9, demand_of(a_job(cpus=3, cores="whole")))
+    assert cpus(ledger, cpus=2) == (3, 5), "6 and 7 are free, 1 will be: kept"
 
 
 def test_an_earmark_leaves_the_rest_alone() -> None:

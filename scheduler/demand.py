@@ -1,0 +1,50 @@
+"""What a job needs from a host. Pure. Equal demands fit or fail together, so queued jobs are grouped by them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+
+from jobs.record import Record
+from jobs.spec import JobSpec
+from scheduler.capacity import MILLI, milli, milli_each
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    cpus: int  # whole and exclusive; 0 for a fractional request
+    shares: float  # CPUs, for a fractional request; else 0
+    memory_bytes: int
+    hugepages: tuple[tuple[int, int], ...] = ()  # (page size in bytes, pages)
+    numa: str | tuple[int, ...] = "local"
+    whole_cores: bool = False  # all threads of each core that it uses
+    ports: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def wide(self) -> int:
+        """Different CPUs needed."""
+        return self.cpus or ceil(milli(self.shares) / MILLI)
+
+    @property
+    def milli_each(self) -> int:
+        return milli_each(self.shares, self.wide)
+
+
+def demand_of(spec: JobSpec) -> Demand:
+    wanted = spec.resources
+    return Demand(
+        cpus=int(wanted.cpus) if wanted.whole_cpus else 0,
+        shares=0.0 if wanted.whole_cpus else wanted.cpus,
+        memory_bytes=wanted.memory_bytes,
+        hugepages=tuple(sorted((size, pages) for size, pages in wanted.hugepages if pages)),
+        numa=spec.numa,
+        whole_cores=spec.cores == "whole" and wanted.whole_cpus,
+        ports=tuple(sorted({(item.protocol, item.host_port) for item in spec.network.publish})),
+    )
+
+
+def thaw_demand(record: Record) -> Demand:
+    """Of a frozen job. Its huge pages can't move (they are reserved, not migrated), so they pin it to their nodes."""
+    demand, home = demand_of(record.spec), record.home
+    pinned = home is not None and bool(demand.hugepages)
+    return replace(demand, numa=home.mems if pinned and home else demand.numa, ports=())

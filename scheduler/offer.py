@@ -1,0 +1,88 @@
+"""What a ledger has for one demand, node by node; each node is looked at once, and only where it matters. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from scheduler.capacity import MILLI, Ledger
+from scheduler.cores import Free, Picked, fill, free_of, level, pick
+from scheduler.demand import Demand
+
+
+@dataclass(slots=True)
+class Offer:
+    """Good while the ledger does not change."""
+
+    ledger: Ledger
+    demand: Demand
+    headroom: bool
+    _memory: dict[int, int] = field(default_factory=dict)
+    _free: dict[int, tuple[tuple[int, Free], ...]] = field(default_factory=dict)
+    _roomy: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+
+    def memory(self, node: int) -> int:
+        """Bytes."""
+        if node not in self._memory:
+            self._memory[node] = max(0, self.ledger.free_memory(node, headroom=self.headroom))
+        return self._memory[node]
+
+    def enough(self, nodes: Iterable[int]) -> bool:
+        """False when these nodes can't do; quick."""
+        ledger, wanted = self.ledger, self.demand.cpus
+        if wanted and sum(map(ledger.free_count, nodes)) < wanted:
+            return False
+        return sum(map(self.memory, nodes)) >= self.demand.memory_bytes
+
+    def cpus(self, nodes: Iterable[int]) -> Picked | None:
+        """Of one kind of cores if possible: whole CPUs of the fastest, fractions of the slowest that have room."""
+        choose = self._exclusive if self.demand.cpus else self._shared
+        kinds = self.ledger.capacity.kinds
+        if len(kinds) > 1:
+            for kind in kinds if self.demand.cpus else reversed(kinds):
+                if (picked := choose(nodes, (kind,))) is not None:
+                    return picked
+        return choose(nodes, kinds)
+
+    def _exclusive(self, nodes: Iterable[int], kinds: Collection[int]) -> Picked | None:
+        whole = self.demand.whole_cores
+        free = {node: [part for kind, part in self._parts(node) if kind in kinds] for node in nodes}
+        counts = self._counts({node: sum(part.room(whole) for part in free[node]) for node in free})
+        picks = (pick(free[node], count, whole) for node, count in sorted(counts.items()))
+        return sum(picks, Picked()) if counts else None
+
+    def _shared(self, nodes: Iterable[int], kinds: Collection[int]) -> Picked | None:
+        roomy = {node: [cpu for kind, cpu in self._with_room(node) if kind in kinds] for node in nodes}
+        counts = self._counts({node: len(cpus) for node, cpus in roomy.items()})
+        cpus = tuple(cpu for node, count in sorted(counts.items()) for cpu in roomy[node][:count])
+        return Picked(cpus) if counts else None
+
+    def _counts(self, room: dict[int, int]) -> dict[int, int]:
+        """Node → CPUs; {} when there are not enough."""
+        if sum(room.values()) < self.demand.wide:
+            return {}
+        return (level if self.demand.numa == "spread" else fill)(room, self.demand.wide)
+
+    def _parts(self, node: int) -> tuple[tuple[int, Free], ...]:
+        """(kind, what is free) of each part."""
+        if node not in self._free:
+            parts = self.ledger.capacity.parts[node]
+            self._free[node] = tuple((part.kind, free_of(part, self.ledger.is_free)) for part in parts)
+        return self._free[node]
+
+    def _with_room(self, node: int) -> list[tuple[int, int]]:
+        """(kind, CPU) with room for a fraction: the fullest first, so that free ones stay free; of free ones those on a
+        broken core, so that whole cores stay whole.
+        """
+        if node not in self._roomy:
+            ledger, most = self.ledger, MILLI - self.demand.milli_each
+            owner, shared, kind_of = ledger.owner, ledger.shared, ledger.capacity.kind_of
+            roomy = [cpu for cpu in ledger.capacity.node[node].cpus if cpu not in owner and shared.get(cpu, 0) <= most]
+            ordered = sorted((-shared.get(cpu, 0), self._untouched(cpu), kind_of[cpu], cpu) for cpu in roomy)
+            self._roomy[node] = [(kind, cpu) for _, _, kind, cpu in ordered]
+        return self._roomy[node]
+
+    def _untouched(self, cpu: int) -> int:
+        """Threads of the CPU's core, when nobody has anything of any of them; else 0."""
+        core = self.ledger.capacity.core_of[cpu]
+        return len(core) if all(map(self.ledger.is_free, core)) else 0
