@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from jobs.host import CONTROLLERS, ControllerMount, HostCaps
+from runtime.cgroups import device_bpf, net_egress, programs
 from runtime.cgroups.private_mounts import is_foreign, unescape
 
 _KERNEL_NAME = {"io": "blkio"}  # ours → v1's
@@ -183,6 +184,8 @@ def _features() -> Iterable[str]:
         "criu": shutil.which("criu", path="/usr/sbin:/sbin:/usr/bin:/bin") is not None,
         "idmap": _kernel_at_least((5, 12)),
         "cgroup-kill": _kernel_at_least((5, 14)),
+        "bpf-devices": programs.loadable(programs.DEVICE, device_bpf.program(())),
+        "bpf-egress": programs.loadable(programs.EGRESS, net_egress.program(1)),
     }
     return (name for name, has in found.items() if has)
 

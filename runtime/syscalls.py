@@ -97,7 +97,9 @@ BPF_PROG_LOAD = 5
 BPF_PROG_ATTACH = 8
 BPF_PROG_GET_FD_BY_ID = 13
 BPF_PROG_QUERY = 16
+BPF_PROG_TYPE_CGROUP_SKB = 8
 BPF_PROG_TYPE_CGROUP_DEVICE = 15
+BPF_CGROUP_INET_EGRESS = 1
 BPF_CGROUP_DEVICE = 6
 BPF_F_ALLOW_MULTI = 0x2
 BPF_F_REPLACE = 0x4
@@ -356,7 +358,7 @@ def mount_setattr(
     _syscall("mount_setattr", dir_fd, os.fsencode(path), flags, attr, ctypes.sizeof(attr), path=path)
 
 
-# BPF programs of cgroups: the devices controller of cgroup v2
+# BPF programs of v2 cgroups
 
 
 def _bpf(command: int, layout: str, *values: int, path: str = "") -> bytes:
@@ -366,24 +368,24 @@ def _bpf(command: int, layout: str, *values: int, path: str = "") -> bytes:
     return struct.pack("=i", result) + attr.raw
 
 
-def bpf_load_cgroup_device(program: bytes) -> int:
-    """fd of a loaded BPF_PROG_TYPE_CGROUP_DEVICE program (struct bpf_insn[])."""
+def bpf_load(program_type: int, program: bytes) -> int:
+    """fd of a loaded program (struct bpf_insn[]); `program_type` is BPF_PROG_TYPE_*."""
     code, license_ = ctypes.create_string_buffer(program, len(program)), ctypes.create_string_buffer(b"GPL")
     where = (ctypes.addressof(code), ctypes.addressof(license_))
-    answer = _bpf(BPF_PROG_LOAD, "=IIQQ", BPF_PROG_TYPE_CGROUP_DEVICE, len(program) // 8, *where)
+    answer = _bpf(BPF_PROG_LOAD, "=IIQQ", program_type, len(program) // 8, *where)
     return int(struct.unpack_from("=i", answer)[0])
 
 
-def bpf_attach_cgroup_device(cgroup_fd: int, program_fd: int, *, replace: int = -1) -> None:
+def bpf_attach(cgroup_fd: int, attach_type: int, program_fd: int, *, replace: int = -1) -> None:
     """The cgroup keeps the program. `replace`: fd of the program to swap out in the same step (Linux 5.6)."""
     flags = BPF_F_ALLOW_MULTI | (BPF_F_REPLACE if replace >= 0 else 0)
-    _bpf(BPF_PROG_ATTACH, "=IIIII", cgroup_fd, program_fd, BPF_CGROUP_DEVICE, flags, max(replace, 0))
+    _bpf(BPF_PROG_ATTACH, "=IIIII", cgroup_fd, program_fd, attach_type, flags, max(replace, 0))
 
 
-def bpf_attached_cgroup_device(cgroup_fd: int) -> tuple[int, ...]:
-    """Ids of the device programs attached to this very cgroup, at most 16."""
+def bpf_attached(cgroup_fd: int, attach_type: int) -> tuple[int, ...]:
+    """Ids of the programs attached to this very cgroup, at most 16."""
     ids = (ctypes.c_uint32 * 16)()
-    answer = _bpf(BPF_PROG_QUERY, "=IIIIQI", cgroup_fd, BPF_CGROUP_DEVICE, 0, 0, ctypes.addressof(ids), len(ids))
+    answer = _bpf(BPF_PROG_QUERY, "=IIIIQI", cgroup_fd, attach_type, 0, 0, ctypes.addressof(ids), len(ids))
     return tuple(ids[: struct.unpack_from("=I", answer, 4 + 24)[0]])
 
 

@@ -6,6 +6,8 @@ Read in this order:
     files.py           the only place that reads and writes kernel files here: one os.write each, read back
     memory.py hugetlb.py cpu.py cpuset.py blkio.py net_cls.py net_prio.py devices.py pids.py
                        one module per controller: `apply(place, limits)` for v1 and v2 side by side
+    net_egress.py      the priority class by BPF; net_priority.py: what carries it on which host
+    programs.py        BPF programs on a v2 group, made of bpf_code.py's instructions
     freezer.py         the contract; freezer_v1.py and freezer_v2.py keep it
     kill.py            how everything in a group dies, with and without `cgroup.kill`
     group.py           JobGroup: the groups of one execution

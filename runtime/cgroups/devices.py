@@ -6,11 +6,11 @@ import errno
 import os
 import stat
 
-from runtime import syscalls
 from runtime.cgroups.device_bpf import program
 from runtime.cgroups.files import NotKept, read, write
 from runtime.cgroups.limits import DeviceRule, Limits
 from runtime.cgroups.place import Place
+from runtime.cgroups.programs import DEVICE, attach
 
 _EVERYTHING = "a *:* rwm"  # devices.list of a group that was never told
 
@@ -29,7 +29,7 @@ def rule_for(path: str, access: str = "rw") -> DeviceRule:
 
 def apply(place: Place, limits: Limits) -> tuple[str, ...]:
     if place.version == 2:
-        _attach(place.run, limits.devices)
+        attach(place.run, DEVICE, program(limits.devices))
     else:
         _allow_list(place.run, {str(rule) for rule in limits.devices})
     return ()
@@ -51,25 +51,3 @@ def _allow_list(group: str, wanted: set[str]) -> None:
     kept = set(read(f"{group}/devices.list").splitlines())
     if kept != wanted:
         raise NotKept(f"{group}/devices.list", "; ".join(sorted(wanted)), "; ".join(sorted(kept)))
-
-
-def _attach(group: str, rules: tuple[DeviceRule, ...]) -> None:
-    """Replaces our program in one step where there is one, so that there is neither a gap nor an overlap."""
-    new = syscalls.bpf_load_cgroup_device(program(rules))
-    directory = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    old = -1
-    try:
-        attached = syscalls.bpf_attached_cgroup_device(directory)
-        if attached:
-            old = syscalls.bpf_program_fd(attached[0])
-        syscalls.bpf_attach_cgroup_device(directory, new, replace=old)
-        if len(syscalls.bpf_attached_cgroup_device(directory)) != 1:
-            raise NotKept(group, "one device program", f"{len(attached)} programs")
-    except NotKept:
-        raise
-    except OSError as refused:
-        raise OSError(refused.errno, os.strerror(refused.errno or 0), group) from None
-    finally:
-        for fd in (new, directory, old):
-            if fd >= 0:
-                os.close(fd)

@@ -13,7 +13,7 @@ import anyio
 
 from jobs.errors import StepFailed, Unsupported
 from jobs.events import Usage
-from runtime.cgroups import blkio, cpu, cpuset, devices, hugetlb, memory, net_cls, net_prio, pids
+from runtime.cgroups import blkio, cpu, cpuset, devices, hugetlb, memory, net_cls, net_egress, net_prio, pids
 from runtime.cgroups.files import NotKept, table
 from runtime.cgroups.freezer import Freezer
 from runtime.cgroups.freezer_v1 import FreezerV1
@@ -36,6 +36,7 @@ APPLY: dict[str, Callable[[Place, Limits], tuple[str, ...]]] = {
     "io": blkio.apply,
     "net_cls": net_cls.apply,
     "net_prio": net_prio.apply,
+    "net_egress": net_egress.apply,
 }
 
 

@@ -55,6 +55,7 @@ class Limits:
     devices: tuple[DeviceRule, ...] = STANDARD_DEVICES
     class_id: int = 0  # tc handle for net_cls
     interface_priorities: tuple[tuple[str, int], ...] = field(default=())  # (interface, skb priority) for net_prio
+    socket_priority: int = 0  # skb priority of what the job's sockets send, for net_egress; 0: not ours to set
 
 
 def limits_of(
@@ -90,4 +91,5 @@ def limits_of(
         devices=(*STANDARD_DEVICES, *devices),
         class_id=priority,
         interface_priorities=tuple((name, priority) for name in interfaces),
+        socket_priority=priority if spec.network.mode == "host" else 0,
     )

@@ -16,6 +16,7 @@ from runtime.cgroups import blkio, cpuset, memory
 from runtime.cgroups.files import read, write
 from runtime.cgroups.group import JobGroup, make_groups
 from runtime.cgroups.limits import Limits
+from runtime.cgroups.net_priority import by_bpf
 from runtime.cgroups.place import Place
 
 # v2's names of what has to be passed on to children. `freezer` and `devices` are no v2 controllers but always there.
@@ -32,6 +33,8 @@ class CgroupTree:
         if caps.freezer == "v2":
             mounts.pop("freezer", None)  # exactly one freezer per job
         self._bases = {name: (mount.version, mount.path) for name, mount in mounts.items()}
+        if by_bpf(caps):
+            self._bases["net_egress"] = (2, caps.unified)
 
     def prepare(self, io_devices: tuple[tuple[int, int], ...] = ()) -> None:
         """The root groups exist and can carry job groups. Safe to repeat. Raises StepFailed.
