@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 ALWAYS_WITH_ROOT = (
@@ -32,7 +32,11 @@ def promised() -> list[str]:
     """What scripts/test requires. The kind of host is told by the layout of its cgroups; the rest is not up to it."""
     if os.geteuid() != 0:
         return ["tool.dash"]
-    kind = _filesystems_mounted()
+    return promised_with(_filesystems_mounted())
+
+
+def promised_with(kind: Collection[str]) -> list[str]:
+    """The same for a host with these file systems mounted, which may be a guest that is yet to boot (tests/vm)."""
     names = list(ALWAYS_WITH_ROOT)
     if "cgroup" in kind:
         names += [f"cgroup1.{controller}" for controller in V1]
