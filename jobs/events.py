@@ -39,6 +39,9 @@ class Usage:
     pids: int = 0
     io_read_bytes: int = 0
     io_write_bytes: int = 0
+    cpu_wait_s: float = 0.0  # pressure (PSI): while at least one of its tasks could not go on for want of a CPU,
+    memory_wait_s: float = 0.0  # of memory (reclaim, refaults, swap),
+    io_wait_s: float = 0.0  # of a disk
     stdout_bytes: int = 0
     stderr_bytes: int = 0
     dropped_bytes: int = 0  # of output, because the disk was full
@@ -86,6 +89,8 @@ class Started(Event):
     at: float
     address: str = ""
     freezer: str = ""  # "v1" | "v2"
+    carriers: tuple[str, ...] = ()  # what carries the network class: "nftables" | "bpf", "net_prio", "net_cls"
+    notes: tuple[str, ...] = ()  # what was asked for and this host cannot do, in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +247,7 @@ def load(data: dict[str, Any]) -> Event:
         values["placement"] = placement_from_json(values["placement"])
     if "usage" in values:
         values["usage"] = Usage(**values["usage"])
-    if "leftovers" in values:
-        values["leftovers"] = tuple(values["leftovers"])
+    for name in ("leftovers", "carriers", "notes"):
+        if name in values:
+            values[name] = tuple(values[name])
     return cls(**values)

@@ -1,7 +1,7 @@
 """The network priority classes and what each mechanism is told. Pure.
 
 `skb->priority` values are tc handles (major 0 means "class of the root qdisc's map");
-One field drives net_prio, net_cls, and the nftables maps.
+One field drives BPF, net_prio, net_cls, and the nftables maps.
 """
 
 from __future__ import annotations

@@ -240,6 +240,8 @@ class Job:
     node_id: str = ""
     address: str = ""
     freezer: str = ""
+    carriers: tuple[str, ...] = ()  # what carries the network class, the one with the last word first
+    notes: tuple[str, ...] = ()  # what was asked for and the host cannot do
     freezes: int = 0
     resident_bytes: int = 0
     usage: dict[str, float] = field(default_factory=dict)  # jobs.events.Usage

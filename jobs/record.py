@@ -83,6 +83,8 @@ class Record:
     resident_bytes: int = 0  # while frozen
     address: str = ""
     freezer: str = ""
+    carriers: tuple[str, ...] = ()  # what carries the network class, the one with the last word first
+    notes: tuple[str, ...] = ()  # what was asked for and the host cannot do
     exit_status: int | None = None
     reason: str = ""  # why it failed, was lost, or could not be frozen
     usage: Usage = field(default_factory=Usage)
@@ -119,6 +121,8 @@ def from_json(data: dict[str, Any], spec: JobSpec) -> Record:
             "pause_holds": frozenset(data["pause_holds"]),
             "usage": Usage(**data["usage"]),
             "leftovers": tuple(data["leftovers"]),
+            "carriers": tuple(data.get("carriers", ())),
+            "notes": tuple(data.get("notes", ())),
             "placement": placement_from_json(data["placement"]) if data["placement"] else None,
             "home": placement_from_json(data["home"]) if data["home"] else None,
             "cancel": Cancel(**data["cancel"]) if data["cancel"] else None,

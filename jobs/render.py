@@ -135,17 +135,22 @@ def page(job: Job, look: Look) -> str:
         ("ran", _ran(job)),
         ("ended with", "" if job.state != "completed" else ending(job)),
         ("priority", f"urgency {job.urgency}, cpu weight {job.cpu_weight}, io weight {job.io_weight}, "
-                     f"network {job.network_class}"),
+                     f"network {job.network_class}{_carried(job)}"),
         ("asked for", asked(job)),
         ("placed on", placed(job)),
         ("address", job.address),
     ]  # fmt: skip
     if job.attempt:
-        rows += [("used", used(job)), ("output", _output(job))]
+        rows += [("used", used(job)), ("pressure", pressure(job)), ("output", _output(job))]
+        rows += [("note", printable(note)) for note in job.notes]
     rows += _of_spec(job.spec or {})
     wide = max(len(name) for name, _ in rows)
     title = look.bold(f"job {job.job}  {printable(job.name)}")
     return "\n".join([title, *(f"  {name:<{wide}}  {value}" for name, value in rows if value)]) + _next(job, look)
+
+
+def _carried(job: Job) -> str:
+    return f" (by {', '.join(job.carriers)})" if job.carriers else ""
 
 
 def asked(job: Job) -> str:
@@ -174,6 +179,12 @@ def used(job: Job) -> str:
     if kills := usage.get("oom_kills", 0):
         text += f"; killed for want of memory: {kills:.0f}"
     return text if job.final else f"memory {render_size(usage.get('memory_bytes', 0))}, {text}"
+
+
+def pressure(job: Job) -> str:
+    """How long at least one of its tasks stood waiting, and for what; "" where the host does not count it."""
+    waits = [(job.usage.get(f"{name}_wait_s", 0.0), name) for name in ("cpu", "memory", "io")]
+    return ", ".join(f"{render_duration(wait)} waiting for {name}" for wait, name in waits if wait)
 
 
 def _output(job: Job) -> str:

@@ -154,7 +154,8 @@ def _placed(record: Record, event: ev.Placed) -> Record:
 
 
 def _started(record: Record, event: ev.Started) -> Record:
-    return replace(record, started_at=event.at, running_since=event.at, address=event.address, freezer=event.freezer)
+    return replace(record, started_at=event.at, running_since=event.at, address=event.address, freezer=event.freezer,
+                   carriers=event.carriers, notes=event.notes)  # fmt: skip
 
 
 def _start_failed(record: Record, event: ev.StartFailed) -> Record:

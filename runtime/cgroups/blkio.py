@@ -9,6 +9,7 @@ from runtime.cgroups.files import confirm, exchange, exists, read, write
 from runtime.cgroups.limits import Limits
 from runtime.cgroups.place import Place
 
+DEFAULT_WEIGHT = 100  # io.weight's own
 _NO_RATES = ("max", "max")  # a device without a limit has no line at all
 _V1_RATES = ("blkio.throttle.read_bps_device", "blkio.throttle.write_bps_device")
 BUFFERED_WRITES = "buffered writes are not throttled by cgroup v1: its blkio sees reads and direct writes only"
@@ -41,7 +42,7 @@ def _weight(place: Place, weight: int) -> list[str]:
             shown = exchange(path, str(value))
             confirm(path, str(value), shown, shown.splitlines()[0].split()[-1] == str(value))  # `default 100`, or `100`
             return []
-    return ["no I/O scheduler of this host takes a weight: io.weight is ignored"]
+    return ["no I/O scheduler of this host takes a weight: io.weight is ignored"] if weight != DEFAULT_WEIGHT else []
 
 
 def _rates_v1(place: Place, limits: Limits) -> None:

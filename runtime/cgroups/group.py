@@ -13,7 +13,7 @@ import anyio
 
 from jobs.errors import StepFailed, Unsupported
 from jobs.events import Usage
-from runtime.cgroups import blkio, cpu, cpuset, devices, hugetlb, memory, net_cls, net_egress, net_prio, pids
+from runtime.cgroups import blkio, cpu, cpuset, devices, hugetlb, memory, net_cls, net_egress, net_prio, pids, pressure
 from runtime.cgroups.files import NotKept, table
 from runtime.cgroups.freezer import Freezer
 from runtime.cgroups.freezer_v1 import FreezerV1
@@ -146,6 +146,7 @@ class JobGroup:
         total, user, system = cpu.times_s(accounts) if accounts else (0.0, 0.0, 0.0)
         mem, disk, count = (self.places.get(name) for name in ("memory", "io", "pids"))
         read_bytes, written_bytes = blkio.moved_bytes(disk) if disk else (0, 0)
+        waited = pressure.waited_s(self._unified) if self._unified else (0.0, 0.0, 0.0)
         return Usage(
             cpu_s=total,
             cpu_user_s=user,
@@ -156,6 +157,9 @@ class JobGroup:
             pids=pids.current(count) if count else 0,  # the unreaped dead count too
             io_read_bytes=read_bytes,
             io_write_bytes=written_bytes,
+            cpu_wait_s=waited[0],
+            memory_wait_s=waited[1],
+            io_wait_s=waited[2],
         )
 
     def resident_bytes(self) -> int:

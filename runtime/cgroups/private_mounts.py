@@ -2,7 +2,8 @@
 
 A v1 hierarchy is one thing however often it is mounted, so daemon and launcher need no common mount namespace and no
 order: each calls `mount_missing` with the same directory, in its own namespace, and both see the same groups at the
-same path. A setting guards net_*: before Linux 5.15 it switched off cgroup-v2 socket matching for the whole host.
+same path. A setting guards net_*; before Linux 5.15 they are never mounted: that switched off cgroup-v2 socket matching
+for the whole host.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from runtime import syscalls
 
 NET_CONTROLLERS = ("net_cls", "net_prio")  # they exist on v1 only
 CONTROLLERS = ("hugetlb", *NET_CONTROLLERS)
+_HARMLESS_SINCE = (5, 15)  # bpf, cgroups: Fix cgroup v2 fallback on v1/v2 mixed mode (8520e224f547)
 SOURCE = "jobs"  # shown in the mount table: such a mount is a daemon's own and goes when that daemon stops
+
+
+def to_mount(*, net_controllers: bool, kernel: tuple[int, int]) -> tuple[str, ...]:
+    """What `mount_missing` is to be asked for; `net_controllers` is the setting. Pure."""
+    return CONTROLLERS if net_controllers and kernel >= _HARMLESS_SINCE else ("hugetlb",)
 
 
 def mount_missing(directory: str, controllers: tuple[str, ...] = CONTROLLERS) -> dict[str, str]:

@@ -55,6 +55,8 @@ def view(
         node_id=place.node_id if place else "",
         address=record.address,
         freezer=record.freezer,
+        carriers=record.carriers,
+        notes=record.notes,
         freezes=record.freezes,
         resident_bytes=record.resident_bytes,
         usage=_figures(usage or record.usage),

@@ -26,6 +26,7 @@ from jobs.states import TIME_LIMIT
 from runtime import exitrecord, faultpoint
 from runtime.cgroups.freezer import FreezeTimeout
 from runtime.cgroups.group import JobGroup
+from runtime.cgroups.net_priority import carriers
 from runtime.client import Created, Launcher
 from scheduler.node.hints import hint_for
 from scheduler.node.host import Host
@@ -195,7 +196,11 @@ class Execution:
     async def _started(self) -> None:
         self.clock.start(time.monotonic())
         address = self.prepared.address if self.prepared else ""
-        await self._report(ev.Started(self.record.job, self.id, time.time(), address, self.host.caps.freezer))
+        driven = carriers(self.host.caps, self.record.spec.network.mode)
+        notes = self.group.notes if self.group else ()
+        await self._report(
+            ev.Started(self.record.job, self.id, time.time(), address, self.host.caps.freezer, driven, notes)
+        )
 
     async def _live(self, pidfd: int | None) -> None:
         if not self._frozen():

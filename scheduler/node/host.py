@@ -24,7 +24,7 @@ from jobs.events import Event
 from jobs.host import HostCaps, Topology
 from jobs.spec import Image
 from netbridge.network import Network, NetworkSettings
-from runtime import hostcaps, seccomp
+from runtime import hostcaps, seccomp, syscalls
 from runtime.cgroups import private_mounts
 from runtime.cgroups.tree import CgroupTree
 from runtime.client import Launcher
@@ -66,7 +66,7 @@ class Host:
 
 def probe(settings: Settings) -> tuple[HostCaps, Topology]:
     """What this host offers, with the private mounts in place and the freezer of the settings. Raises Unsupported."""
-    mounted = private_mounts.CONTROLLERS if settings.mount_net_controllers else ("hugetlb",)
+    mounted = private_mounts.to_mount(net_controllers=settings.mount_net_controllers, kernel=syscalls.linux())
     private_mounts.mount_missing(f"{settings.run_dir}/cgroup", mounted)
     caps = hostcaps.probe(f"{settings.run_dir}/cgroup")
     if settings.freezer == "v1":

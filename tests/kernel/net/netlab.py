@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -23,6 +24,7 @@ from pyroute2 import AsyncIPRoute
 from jobs.priority_class import PriorityClass
 from jobs.spec import Publish
 from netbridge.network import Attachment, Network, NetworkSettings
+from netbridge.priority import tc_class
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
@@ -191,6 +193,19 @@ async def a_trunk(station: Namespace) -> AsyncIterator[str]:
     wait_until(lambda: json.loads(run(*port))[0]["state"] == "forwarding")
     yield "trunk0"
     run("ip", "link", "del", "trunk0")
+
+
+def htb(link: str) -> None:
+    """Four classes of ours, and 4a0b:99 for packets of no class."""
+    run("tc", "qdisc", "add", "dev", link, "root", "handle", "4a0b:", "htb", "default", "99")
+    for each in (*map(tc_class, PriorityClass), "4a0b:99"):
+        run("tc", "class", "add", "dev", link, "parent", "4a0b:", "classid", each, "htb", "rate", "100mbit")
+
+
+def counted(link: str) -> dict[str, int]:
+    """Packets sent so far, by class."""
+    text = run("tc", "-s", "class", "show", "dev", link)
+    return {name: int(count) for name, count in re.findall(r"class htb (\S+) .*?Sent \d+ bytes (\d+) pkt", text, re.S)}
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from netlab import HOST, WORLD, Lab, Namespace, a_trunk, run
+from netlab import HOST, WORLD, Lab, Namespace, a_trunk, counted, htb, run
 
 from jobs.priority_class import PriorityClass
 from jobs.spec import Publish
@@ -21,18 +20,6 @@ from netbridge.network import Network
 from netbridge.priority import classid, tc_class
 
 _PACKETS = 20
-
-
-def htb(link: str) -> None:
-    """Four classes of ours, and 4a0b:99 for packets of no class."""
-    run("tc", "qdisc", "add", "dev", link, "root", "handle", "4a0b:", "htb", "default", "99")
-    for each in (*map(tc_class, PriorityClass), "4a0b:99"):
-        run("tc", "class", "add", "dev", link, "parent", "4a0b:", "classid", each, "htb", "rate", "100mbit")
-
-
-def counted(link: str) -> dict[str, int]:
-    text = run("tc", "-s", "class", "show", "dev", link)
-    return {name: int(count) for name, count in re.findall(r"class htb (\S+) .*?Sent \d+ bytes (\d+) pkt", text, re.S)}
 
 
 @contextmanager
