@@ -116,14 +116,17 @@ def _on(offer: Offer, nodes: tuple[int, ...]) -> Placement | None:
 
 
 def _memory(offer: Offer, nodes: tuple[int, ...], cpus: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
-    """Parts in proportion to the CPUs on each node (evenly on an explicit list), the rest wherever there is room."""
+    """Parts in proportion to the CPUs on each node, the rest wherever there is room. Even ones on an explicit list, and
+    for a spread job, whose pages go round the nodes on which it has CPUs (`Interleave` in runtime/steps).
+    """
     ledger, demand = offer.ledger, offer.demand
     free = {node: offer.memory(node) for node in nodes}
     if sum(free.values()) < demand.memory_bytes:
         return None
     weight = dict.fromkeys(nodes, 0)
     for cpu in cpus:
-        weight[ledger.capacity.node_of[cpu]] += 1
+        node = ledger.capacity.node_of[cpu]
+        weight[node] = 1 if demand.numa == "spread" else weight[node] + 1
     if not isinstance(demand.numa, str):
         weight = dict.fromkeys(nodes, 1)
     total = sum(weight.values())

@@ -101,6 +101,16 @@ def test_spread_is_even() -> None:
     assert (placement.cpus, placement.memory) == ((0, 1, 4, 5), ((0, GIB), (1, GIB)))
 
 
+def test_the_memory_of_a_spread_job_is_even_where_its_cpus_are() -> None:
+    """Its pages go round the nodes; a reservation by CPUs would be wrong."""
+    placement = place(a_ledger(nodes=4, cpus_per_node=4), cpus=3, memory=3 * GIB, numa="spread")
+    assert placement is not None
+    assert (placement.cpus, placement.memory) == ((0, 4, 8), ((0, GIB), (1, GIB), (2, GIB)))
+    placement = place(a_ledger(nodes=2, cpus_per_node=4), cpus=3, memory=2 * GIB, numa="spread")
+    assert placement is not None
+    assert (placement.cpus, placement.memory) == ((0, 1, 4), ((0, GIB), (1, GIB)))
+
+
 def test_spread_takes_what_is_there_when_even_is_not_possible() -> None:
     assert cpus(a_ledger(0, 1, 2, nodes=2, cpus_per_node=4), cpus=4, numa="spread") == (3, 4, 5, 6)
 
