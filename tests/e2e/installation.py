@@ -75,7 +75,7 @@ class Installation:
                 start_new_session=True,
             )  # fmt: skip
 
-    def wait_ready(self, deadline_s: float = 30) -> None:
+    def wait_ready(self, deadline_s: float = 120) -> None:
         """Until the daemon answers."""
 
         def answers() -> bool:
@@ -99,7 +99,7 @@ class Installation:
             for job in self.jobs():
                 if not job["final"]:
                     self.cli("cancel", "--kill", str(job["job"]), check=False)
-            wait_for(lambda: all(job["final"] and job["cleaned"] for job in self.jobs()), 30, self.logs)
+            wait_for(lambda: all(job["final"] and job["cleaned"] for job in self.jobs()), 120, self.logs)
         self._end(self.daemon, signal.SIGTERM)
         self._end(self.launcher, signal.SIGTERM)
         self.daemon = self.launcher = None
@@ -187,7 +187,7 @@ class Installation:
     def output(self, job: int, *flags: str) -> str:
         return self.cli("logs", *flags, str(job)).stdout
 
-    def until(self, job: int, *states: str, deadline_s: float = 30) -> dict[str, Any]:
+    def until(self, job: int, *states: str, deadline_s: float = 120) -> dict[str, Any]:
         """The job's record once it is in one of the states."""
         wait_for(lambda: self.show(job)["state"] in states, deadline_s, lambda: f"{self.show(job)}\n{self.logs()}")
         return self.show(job)
