@@ -2,7 +2,7 @@
 
 One field of the spec reaches the wire on three ways:
 
-    job in the host's network   a BPF program on its v2 group, and the cgroup files net_prio.ifpriomap and net_cls.classid
+    job in the host's network   a BPF program on its v2 group, the cgroup files net_prio.ifpriomap and net_cls.classid
                                 (all by runtime/cgroups); nftables turns the classid into the same priority
     routed job                  nftables, inet postrouting: map of source address → priority
     bridged uplink              nftables, bridge prerouting: map of bridge port → priority

@@ -13,6 +13,7 @@ Read in this order:
     kill.py            how everything in a group dies, with and without `cgroup.kill`
     group.py           JobGroup: the groups of one execution
     tree.py            CgroupTree: the root group in each hierarchy, creation, the table of controllers
+    vacate.py          makes a delegated v2 root an inner node: its processes move to a leaf
     private_mounts.py  hierarchies that the host compiled in and did not mount (net_cls, net_prio)
 
 Shape, the same in every hierarchy (docs/design/cgroup-levels.md says why each limit sits where it does):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from jobs.errors import StepFailed
 from jobs.host import HostCaps
 from jobs.ids import is_execution_id
-from runtime.cgroups import blkio, cpuset, memory
+from runtime.cgroups import blkio, cpuset, memory, vacate
 from runtime.cgroups.files import read, write
 from runtime.cgroups.group import JobGroup, make_groups
 from runtime.cgroups.limits import Limits
@@ -21,6 +21,12 @@ from runtime.cgroups.place import Place
 
 # v2's names of what has to be passed on to children. `freezer` and `devices` are no v2 controllers but always there.
 _PASSED_ON = {"memory": "memory", "hugetlb": "hugetlb", "cpu": "cpu", "cpuset": "cpuset", "io": "io", "pids": "pids"}
+
+_HINTS = {
+    errno.EBUSY: "a v2 group that holds processes can't pass controllers on; let them live in a group below it",
+    errno.EROFS: "in a container, mount the cgroup filesystem writable (docker run --privileged --cgroupns=private)",
+    errno.ENOENT: "a group above the setting cgroup_root has not that controller; systemd gives it with Delegate=yes",
+}
 
 
 class CgroupTree:
@@ -110,17 +116,17 @@ class CgroupTree:
         try:
             for group in self._steps_down(path):
                 if version == 2:
-                    pass_on(above, controllers)
+                    _pass_on_for_sure(above, path, controllers)
                 os.makedirs(group, mode=0o755, exist_ok=True)
                 if version == 1:
                     _prepare_v1(group, controllers)
                 above = group
             if version == 2:
-                pass_on(above, controllers)
+                _pass_on_for_sure(above, path, controllers)
             elif "io" in controllers:
                 blkio.start_counting(above, io_devices)
         except OSError as refused:
-            hint = "a v2 group that holds processes can't pass controllers on" if refused.errno == errno.EBUSY else ""
+            hint = _HINTS.get(refused.errno or 0, "")
             raise StepFailed("cgroup:prepare", refused.errno or 0, refused.filename or path, hint=hint) from refused
 
     def _make(self, place: Place, path: str) -> None:
@@ -139,6 +145,16 @@ def pass_on(group: str, controllers: tuple[str, ...]) -> None:
     missing = sorted(wanted - set(read(f"{group}/cgroup.subtree_control").split()))
     if missing:
         write(f"{group}/cgroup.subtree_control", " ".join(f"+{name}" for name in missing))
+
+
+def _pass_on_for_sure(group: str, mount_point: str, controllers: tuple[str, ...]) -> None:
+    """Also for a group that holds processes, where those are ours to move. Raises OSError(EBUSY) where they are not."""
+    try:
+        pass_on(group, controllers)
+    except OSError as refused:
+        if refused.errno != errno.EBUSY or not vacate.may_vacate(group, mount_point):
+            raise
+        vacate.vacate(group, lambda: pass_on(group, controllers))
 
 
 def _prepare_v1(group: str, controllers: tuple[str, ...]) -> None:
