@@ -24,6 +24,7 @@ class Settings:
     nft_table: str = "jobs"  # one table per family
     mount_net_controllers: bool = True  # mount net_cls and net_prio privately where compiled in and not mounted
     reserve_memory: str = "512MiB"  # kept for the host and never given to jobs
+    use_isolated_cpus: bool = False  # give jobs the CPUs of isolcpus= too; threads do not spread over them
     slots: int = 4  # user + network namespace pairs made ahead
     uppers: int = 4  # writable filesystems of the default size made ahead
     freezer: str = "auto"  # "auto": v2 wherever it is mounted | "v1" | "v2"

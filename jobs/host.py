@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
 
 CONTROLLERS = (
     "memory", "hugetlb", "cpu", "cpuacct", "cpuset", "io", "net_cls", "net_prio", "devices", "freezer", "pids",
@@ -35,13 +38,14 @@ class HostCaps:
 
 @dataclass(frozen=True, slots=True)
 class NumaNode:
-    """`cpus` are the online CPUs that this process may use; a memory-only node has none."""
+    """`cpus` are the online CPUs that jobs may be given; a memory-only node has none."""
 
     id: int
     cpus: tuple[int, ...]
-    memory_bytes: int
+    memory_bytes: int  # with its huge pages
     distances: tuple[tuple[int, int], ...] = ()  # (other node, distance as in ACPI SLIT)
     hugepages: tuple[tuple[int, int], ...] = ()  # (page size in bytes, free pages)
+    hugepages_total: tuple[tuple[int, int], ...] = ()  # (page size in bytes, pages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +67,35 @@ class CoreKind:
 
 
 @dataclass(frozen=True, slots=True)
+class Package:
+    """A socket. `dies`: several only where the processor says so; `clusters`: cores that share something small."""
+
+    id: int
+    cpus: tuple[int, ...]
+    dies: tuple[tuple[int, ...], ...] = ()
+    clusters: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A CPU that exists and that no job gets. `node`: its memory node, -1 where nobody says."""
+
+    cpu: int
+    why: Literal["offline", "isolated", "outside"]  # outside: not in the affinity or the cpuset of this very process
+    node: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
-    """CPUs, memory nodes and which CPUs are hardware threads of one core. `nodes` have what jobs may be given; the
-    other fields tell of all online CPUs."""
+    """`nodes` have what jobs may be given; the other fields tell of all online CPUs."""
 
     nodes: tuple[NumaNode, ...]
-    siblings: tuple[tuple[int, ...], ...] = field(default=())  # groups of SMT threads
+    siblings: tuple[tuple[int, ...], ...] = ()  # groups of hardware threads: cores
     caches: tuple[Cache, ...] = ()
     kinds: tuple[CoreKind, ...] = ()  # the fastest first; () where all cores are alike
+    packages: tuple[Package, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
+    model: str = ""  # of the processor, in its maker's words
 
     @property
     def cpus(self) -> tuple[int, ...]:
@@ -79,3 +104,36 @@ class Topology:
     @property
     def memory_bytes(self) -> int:
         return sum(node.memory_bytes for node in self.nodes)
+
+    def last_cache_of(self) -> dict[int, int]:
+        """CPU → index in `caches` of its last-level cache, if that is of level 3 or more. Only the machine's highest
+        level counts: cores without one (the low-power cores of some laptops) are in nobody's group."""
+        last = max((cache.level for cache in self.caches), default=0)
+        shared = [(number, cache) for number, cache in enumerate(self.caches) if cache.level == last >= 3]
+        return {cpu: number for number, cache in shared for cpu in cache.cpus}
+
+    def kind_of(self) -> dict[int, int]:
+        """CPU → index in `kinds`; a CPU of which nothing is said has none."""
+        return {cpu: number for number, kind in enumerate(self.kinds) for cpu in kind.cpus}
+
+
+def topology_from_json(data: dict[str, Any]) -> Topology:
+    """Inverse of `dataclasses.asdict`; lists become tuples again. Keys of later versions are left out."""
+    return Topology(
+        nodes=tuple(_from(NumaNode, item) for item in data["nodes"]),
+        siblings=_tuples(data.get("siblings", ())),
+        caches=tuple(_from(Cache, item) for item in data.get("caches", ())),
+        kinds=tuple(_from(CoreKind, item) for item in data.get("kinds", ())),
+        packages=tuple(_from(Package, item) for item in data.get("packages", ())),
+        withheld=tuple(_from(Withheld, item) for item in data.get("withheld", ())),
+        model=data.get("model", ""),
+    )
+
+
+def _from(cls: type[T], data: dict[str, Any]) -> T:
+    known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{key: _tuples(value) for key, value in data.items() if key in known})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

@@ -47,9 +47,12 @@ class Capacity:
 
     @classmethod
     def of(cls, topology: Topology, *, reserve_bytes: int = 0, node_id: str = "", max_jobs: int = 1000) -> Capacity:
-        """The reserve is taken from the nodes in proportion to their memory, rounded up."""
-        total = max(1, topology.memory_bytes)
-        kept = {node.id: -(-reserve_bytes * node.memory_bytes // total) for node in topology.nodes}
+        """The reserve is taken from the nodes in proportion to their memory, rounded up. Huge pages are memory that
+        nothing else can use, so they are taken off."""
+        plain = {node.id: max(0, node.memory_bytes - sum(size * pages for size, pages in node.hugepages_total))
+                 for node in topology.nodes}  # fmt: skip
+        total = max(1, sum(plain.values()))
+        kept = {node: -(-reserve_bytes * size // total) for node, size in plain.items()}
         ids = [node.id for node in topology.nodes]
         distance = {(node.id, other): far for node in topology.nodes for other, far in node.distances}
         parts = parts_of(topology)
@@ -62,7 +65,7 @@ class Capacity:
             parts=parts,
             core_of={cpu: core for part in every for core in part.cores for cpu in core},
             part_of={cpu: number for number, part in enumerate(every) for cpu in part.cpus},
-            memory={node.id: max(0, node.memory_bytes - kept[node.id]) for node in topology.nodes},
+            memory={node: max(0, size - kept[node]) for node, size in plain.items()},
             pages={(node.id, size): free for node in topology.nodes for size, free in node.hugepages},
             node_of={cpu: node.id for node in topology.nodes for cpu in node.cpus},
             distance=distance,

@@ -51,8 +51,7 @@ class Picked:
 
 def parts_of(topology: Topology) -> dict[int, tuple[Part, ...]]:
     """Node → its parts. Where nothing is said of caches, kinds or siblings, a node is one part of one-thread cores."""
-    cache_of = _last_caches(topology)
-    kind_of = {cpu: rank for rank, kind in enumerate(topology.kinds) for cpu in kind.cpus}
+    cache_of, kind_of = topology.last_cache_of(), topology.kind_of()
     core_of = {cpu: group[0] for group in topology.siblings for cpu in group}
     found: dict[int, tuple[Part, ...]] = {}
     for node in topology.nodes:
@@ -65,14 +64,6 @@ def parts_of(topology: Topology) -> dict[int, tuple[Part, ...]]:
             Part(kind, tuple(sorted(map(tuple, cores.values())))) for (kind, _), cores in sorted(parts.items())
         )
     return found
-
-
-def _last_caches(topology: Topology) -> dict[int, int]:
-    """CPU → a number for its last-level cache. Only the highest level of the machine counts: a core without one (the
-    low-power cores of some laptops) stands outside, as one group."""
-    caches = [cache for cache in topology.caches if cache.level >= 3 and cache.kind != "instruction"]
-    last = max((cache.level for cache in caches), default=0)
-    return {cpu: number for number, cache in enumerate(caches) if cache.level == last for cpu in cache.cpus}
 
 
 def free_of(part: Part, is_free: Callable[[int], bool]) -> Free:

@@ -77,7 +77,7 @@ def probe(settings: Settings) -> tuple[HostCaps, Topology]:
             f"the setting freezer = {settings.freezer!r} cannot be had: this host offers {caps.freezer or 'none'}",
             hint='set freezer = "auto"',
         )
-    return caps, read_topology(_text, os.listdir)
+    return caps, read_topology(_text, os.listdir, use_isolated_cpus=settings.use_isolated_cpus)
 
 
 def _text(path: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from jobs.host import NumaNode, Topology
+from jobs.host import Cache, CoreKind, NumaNode, Package, Topology, Withheld, topology_from_json
+from scheduler.capacity import Capacity
 from scheduler.topology import read_topology
 
 CAPTURED = Path(__file__).parents[2] / "data" / "sysfs"
@@ -32,8 +34,8 @@ class Sysfs:
             raise FileNotFoundError(folder)
         return sorted(below)
 
-    def topology(self) -> Topology:
-        return read_topology(self.read, self.listdir)
+    def topology(self, **settings: bool) -> Topology:
+        return read_topology(self.read, self.listdir, **settings)
 
 
 def captured(name: str) -> Sysfs:
@@ -100,7 +102,109 @@ def test_only_what_this_process_may_use():
     smt = {cpu: f"{cpu % 4},{cpu % 4 + 4}" for cpu in range(8)}
     topology = a_machine({0: ("0-3", 4), 1: ("4-7", 4)}, online="0-7", allowed="1,5-6", siblings=smt).topology()
     assert [node.cpus for node in topology.nodes] == [(1,), (5, 6)]
-    assert topology.siblings == ((1, 5), (6,))
+    assert topology.siblings == ((0, 4), (1, 5), (2, 6), (3, 7)), "of the machine"
+    assert [(item.cpu, item.node) for item in topology.withheld] == [(0, 0), (2, 0), (3, 0), (4, 1), (7, 1)]
+    assert {item.why for item in topology.withheld} == {"outside"}
+    assert Capacity.of(topology).core_of == {1: (1,), 5: (5,), 6: (6,)}, "1 and 5 say they are one core on two nodes"
+
+
+def test_isolated_cpus_are_given_to_nobody_unless_asked_for():
+    machine = a_machine({0: ("0-3", 4), 1: ("4-7", 4)}, online="0-7")
+    machine.files["/sys/devices/system/cpu/isolated"] = "2-3,6\n"
+    topology = machine.topology()
+    assert topology.cpus == (0, 1, 4, 5, 7)
+    assert topology.withheld == tuple(Withheld(cpu, "isolated", cpu // 4) for cpu in (2, 3, 6))
+    assert machine.topology(use_isolated_cpus=True).cpus == tuple(range(8))
+    machine.files["/sys/devices/system/cpu/isolated"] = "0-7\n"
+    assert machine.topology().cpus == tuple(range(8)), "there are no others"
+
+
+def test_cpus_that_are_off_are_told_of_with_their_node_where_a_link_says_it():
+    machine = a_machine({0: ("0-1", 4), 1: ("4", 4)}, online="0-1,4")
+    machine.files["/sys/devices/system/cpu/present"] = "0-5\n"
+    machine.files["/sys/devices/system/node/node1/cpu5/online"] = "0\n"
+    assert machine.topology().withheld == (
+        Withheld(2, "offline", -1), Withheld(3, "offline", -1), Withheld(5, "offline", 1),
+    )  # fmt: skip
+
+
+def test_a_cpu_on_two_nodes_is_on_the_first():
+    topology = a_machine({0: ("0-2", 4), 1: ("2-3", 4)}, online="0-3").topology()
+    assert [node.cpus for node in topology.nodes] == [(0, 1, 2), (3,)]
+
+
+def test_cores_that_overlap_are_taken_apart():
+    machine = a_machine({0: ("0-3", 4)}, online="0-3", siblings={0: "0-1", 1: "0-1", 2: "1-2", 3: "3"})
+    assert machine.topology().siblings == ((0, 1), (2,), (3,))
+
+
+def test_caches_are_told_once_each():
+    machine = a_machine({0: ("0-3", 4)}, online="0-3")
+    for cpu in range(4):
+        folder = f"/sys/devices/system/cpu/cpu{cpu}/cache"
+        for index, (level, kind, size, shared) in enumerate(
+            [
+                ("1", "Data", "48K", f"{cpu}"),
+                ("2", "Unified", "1M", f"{cpu & ~1}-{cpu | 1}"),
+                ("3", "Unified", "8M", "0-9"),
+            ]
+        ):
+            files = {"level": level, "type": kind, "size": size, "shared_cpu_list": shared}
+            machine.files.update({f"{folder}/index{index}/{name}": f"{text}\n" for name, text in files.items()})
+    assert machine.topology().caches == (
+        *(Cache(1, "data", 48 << 10, (cpu,)) for cpu in range(4)),
+        Cache(2, "unified", 1 << 20, (0, 1)), Cache(2, "unified", 1 << 20, (2, 3)),
+        Cache(3, "unified", 8 << 20, (0, 1, 2, 3)),
+    )  # fmt: skip
+    assert machine.topology().last_cache_of() == dict.fromkeys(range(4), 6)
+
+
+def test_kinds_of_cores_by_their_pmus():
+    machine = a_machine({0: ("0-5", 4)}, online="0-5")
+    machine.files |= {"/sys/devices/cpu_core/cpus": "0-1\n", "/sys/devices/cpu_atom/cpus": "2-5\n"}
+    assert machine.topology().kinds == (CoreKind("performance", (0, 1)), CoreKind("efficiency", (2, 3, 4, 5)))
+    del machine.files["/sys/devices/cpu_atom/cpus"]
+    assert machine.topology().kinds == ()
+
+
+def test_kinds_of_cores_by_capacity_and_a_little_difference_is_none():
+    machine = a_machine({0: ("0-4", 4)}, online="0-4")
+    for cpu, capacity in enumerate((430, 1024, 430, 1000, 760)):
+        machine.files[f"/sys/devices/system/cpu/cpu{cpu}/cpu_capacity"] = f"{capacity}\n"
+    assert machine.topology().kinds == (
+        CoreKind("performance", (1, 3)), CoreKind("middle", (4,)), CoreKind("efficiency", (0, 2)),
+    )  # fmt: skip
+
+
+def test_sockets_dies_and_what_says_nothing():
+    machine = a_machine({0: ("0-7", 4)}, online="0-7")
+    for cpu in range(8):
+        folder = f"/sys/devices/system/cpu/cpu{cpu}/topology"
+        machine.files[f"{folder}/physical_package_id"] = f"{36 if cpu < 4 else 3180}\n"
+        machine.files[f"{folder}/die_cpus_list"] = f"{cpu & ~1}-{cpu | 1}\n" if cpu < 4 else "4-7\n"
+        machine.files[f"{folder}/cluster_cpus_list"] = f"{cpu}\n"
+    assert machine.topology().packages == (
+        Package(36, (0, 1, 2, 3), dies=((0, 1), (2, 3))), Package(3180, (4, 5, 6, 7)),
+    )  # fmt: skip
+    for cpu in range(8):
+        machine.files[f"/sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id"] = "-1\n"
+    assert [package.id for package in machine.topology().packages] == [0]
+
+
+def test_huge_pages_are_no_memory_for_anything_else():
+    machine = a_machine({0: ("0", 8), 1: ("1", 8)}, online="0-1")
+    folder = "/sys/devices/system/node/node1/hugepages/hugepages-1048576kB"
+    machine.files |= {f"{folder}/nr_hugepages": "6\n", f"{folder}/free_hugepages": "5\n"}
+    node = machine.topology().nodes[1]
+    assert (node.hugepages, node.hugepages_total) == (((GIB, 5),), ((GIB, 6),))
+    capacity = Capacity.of(machine.topology(), reserve_bytes=GIB)
+    assert capacity.memory == {0: 8 * GIB - GIB * 8 // 10 - 1, 1: 2 * GIB - GIB * 2 // 10 - 1}
+    assert capacity.pages == {(1, GIB): 5}
+
+
+def test_a_topology_survives_json():
+    topology = captured("three-nodes-one-cpu-offline").topology()
+    assert topology_from_json(json.loads(json.dumps(asdict(topology)))) == topology
 
 
 def test_memory_of_a_node_that_may_not_be_used():
@@ -172,7 +276,7 @@ def test_garbage_is_nothing(text):
 
 def test_nothing_at_all():
     """No sysfs, no procfs: one CPU is certain, this program runs on it."""
-    assert Sysfs({}).topology() == Topology((NumaNode(0, (0,), 0),), ((0,),))
+    assert Sysfs({}).topology() == Topology((NumaNode(0, (0,), 0),), ((0,),), packages=(Package(0, (0,)),))
 
 
 def test_captured_three_nodes_one_cpu_offline():
@@ -185,6 +289,7 @@ def test_captured_three_nodes_one_cpu_offline():
     ]
     assert [dict(node.distances)[2] for node in topology.nodes] == [31, 41, 10]
     assert topology.siblings == ((0,), (1,), (2,))
+    assert topology.withheld == (Withheld(3, "offline", -1),)
 
 
 def test_captured_hotplugged_memory():
