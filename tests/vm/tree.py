@@ -36,6 +36,7 @@ def _wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         return None
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
+    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644  # as git checks out
     member.mtime = int(member.mtime)
     return member
 
