@@ -25,6 +25,7 @@ from netbridge.wiring import AddAddress, BindPort, DefaultRoute, DeleteLink, Lin
 
 NTF_MASTER, NUD_STATIC = 0x04, 0x40  # linux/neighbour.h; NUD_NOARP is what bridge(8) calls static
 RTEXT_FILTER_SKIP_STATS = 8  # linux/rtnetlink.h; half of a link message is counters
+_TC_H_ROOT = 0xFFFFFFFF  # linux/pkt_sched.h
 _LOOPBACK_INDEX = 1  # in every namespace (net/core/dev.c, LOOPBACK_IFINDEX)
 _BR_STATE_FORWARDING = 3  # linux/if_bridge.h
 _FORWARDING_S = 2.0  # twice the kernel's longest delay
@@ -140,6 +141,20 @@ class Netlink:
             await self._socket.tc("replace", "tbf", index=index, handle="1:", **values)
         except NetlinkError as error:
             raise StepFailed("net:rate", error.code, port) from error
+
+    async def root_queue(self, link: str) -> str:
+        """Kind and handle of what packets wait in before the wire: "htb 4a0b:"; "" when there is no such link."""
+        index = _index_here(link)
+        found = [message async for message in await self._socket.get_qdiscs() if message["index"] == index]
+        root = next((each for each in found if each["parent"] == _TC_H_ROOT), None)
+        return f"{root.get_attr('TCA_KIND')} {root['handle'] >> 16:x}:" if root is not None else ""
+
+    async def try_queue(self, link: str, kind: str) -> None:
+        """An HTB, to see whether there is such a thing here; for a namespace that is thrown away. Raises StepFailed."""
+        try:
+            await self._socket.tc("add", kind, index=await self._index("net:queue", link), handle="1:")
+        except NetlinkError as error:
+            raise StepFailed("net:queue", error.code, kind) from error
 
     async def _perform(self, step: Step) -> None:
         try:

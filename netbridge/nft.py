@@ -65,6 +65,15 @@ class Nft:
             raise _failure(step, error)
 
 
+def missing() -> str:
+    """Why libnftables can't be used from here; "": it can."""
+    try:
+        _module()
+    except Unsupported as error:
+        return error.message
+    return ""
+
+
 def _failure(step: str, error: str) -> StepFailed:
     """`Error: Could not process rule: File exists` and the command that it points at."""
     lines = error.strip().splitlines()

@@ -36,6 +36,8 @@ _LEFT_OUT = (
     "/proc", "/sys", "/dev", "/run", "/tmp", "/var", "/boot", "/efi", "/home", "/root", "/mnt", "/media", "/srv",
     "/snap", "/lost+found",
 )  # fmt: skip
+_KERNELS = ("/proc", "/sys", "/dev", "/run", "/boot")
+_REAPERS = ("catatonit", "tini-static")  # static programs that reap, kept by others
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,18 @@ def find_submounts(mounts: Iterable[MountLine]) -> tuple[str, ...]:
     return tuple(sorted(points))
 
 
+def may_hang(fstype: str) -> bool:
+    """Filesystems of a server, or mounted by being looked at: nothing but their name is known without waiting."""
+    return fstype.split(".")[0] in _NETWORK or fstype == "autofs"  # fuse.sshfs
+
+
+def is_for_files(mount: MountLine) -> bool:
+    """Somebody's files may be on it: no view of the kernel's, no host software."""
+    return mount.fstype not in _PSEUDO - {"tmpfs"} and not _is_software(mount) and not mount.point.startswith(_KERNELS)
+
+
 def _is_software(mount: MountLine) -> bool:
-    kind = mount.fstype.split(".")[0]  # fuse.sshfs
-    if kind in _PSEUDO or kind in _NETWORK:
+    if mount.fstype in _PSEUDO or may_hang(mount.fstype):
         return False
     return not any(mount.point == place or _below(mount.point, place) for place in _LEFT_OUT)
 
@@ -148,8 +159,19 @@ def forced_v1(caps: HostCaps) -> HostCaps:
     return replace(caps, controllers=v1, unified="", freezer="v1" if "freezer" in v1 else "")
 
 
-def probe(private_dir: str = "") -> HostCaps:
-    """Reads once, after `private_mounts.mount_missing(private_dir)`. A file that is missing means "has not"."""
+def find_reaper(setting: str = "") -> str:
+    """Path of what becomes pid 1 of jobs, "" where there is none. `setting`: a path that was asked for."""
+    if setting:
+        return setting if os.access(setting, os.X_OK) and os.path.isfile(setting) else ""
+    places = "/usr/bin:/usr/sbin:/usr/local/bin:/bin"
+    return next((found for name in _REAPERS if (found := shutil.which(name, path=places))), "")
+
+
+def probe(private_dir: str = "", *, load: bool = True) -> HostCaps:
+    """Reads once, after `private_mounts.mount_missing(private_dir)`. A file that is missing means "has not".
+
+    `load`: BPF programs are loaded for a moment, to know whether they can be.
+    """
     mounts = parse_mountinfo(_text("/proc/self/mountinfo"))
     unified = find_unified(visible(mounts))
     controllers = find_controllers(mounts, lambda point: _text(f"{point}/cgroup.controllers"), private_dir)
@@ -161,12 +183,12 @@ def probe(private_dir: str = "") -> HostCaps:
         freezer="v2" if unified else "v1" if "freezer" in controllers else "",
         namespaces=frozenset(_NAMESPACES & set(_names("/proc/self/ns"))),
         submounts=find_submounts(mounts),
-        features=frozenset(_features()),
+        features=frozenset(_features(load)),
         hugepage_sizes=parse_hugepage_sizes(_names("/sys/kernel/mm/hugepages")),
     )
 
 
-def _features() -> Iterable[str]:
+def _features(load: bool) -> Iterable[str]:
     """Each by what the kernel shows. What only trying can tell (idmapping a filesystem) is tried at its use."""
     filesystems = parse_filesystems(_text("/proc/filesystems"))
     lsm = _text("/sys/kernel/security/lsm").strip().split(",")
@@ -184,8 +206,8 @@ def _features() -> Iterable[str]:
         "criu": shutil.which("criu", path="/usr/sbin:/sbin:/usr/bin:/bin") is not None,
         "idmap": _kernel_at_least((5, 12)),
         "cgroup-kill": _kernel_at_least((5, 14)),
-        "bpf-devices": programs.loadable(programs.DEVICE, device_bpf.program(())),
-        "bpf-egress": programs.loadable(programs.EGRESS, net_egress.program(1)),
+        "bpf-devices": load and programs.loadable(programs.DEVICE, device_bpf.program(())),
+        "bpf-egress": load and programs.loadable(programs.EGRESS, net_egress.program(1)),
     }
     return (name for name, has in found.items() if has)
 
