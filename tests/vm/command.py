@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vm import build, guest
+from vm import build, guest, matrix, suites
 from vm.machine import CGROUPS, INITS, BadMachine, Machine
+from vm.places import ROOT, say
+from vm.results import as_json, table
 
-DESCRIPTION = """Runs COMMAND as root in a throw-away virtual machine with this work tree in /opt/jobs, and ends with
-its status. The guest is a minimal Debian of the host's release with what the tests need; it is built once and kept in
-$JOBS_VM_CACHE (/var/cache/jobs-vm). What COMMAND leaves in /opt/jobs-out comes back with --results.
-Status 75 of COMMAND means: boot again and call it once more (JOBS_VM_BOOT counts; --reboots allows it).
-124: the time ran out; 125: the guest ended without a result."""
+DESCRIPTION = """scripts/test-vm [options] -- COMMAND: runs COMMAND as root in a throw-away virtual machine with
+this work tree in /opt/jobs, and ends with its status. Status 75 of COMMAND means: boot again and call it once more
+(JOBS_VM_BOOT counts; --reboots allows it). 124: the time ran out; 125: the guest ended without a result.
+
+scripts/test-vm [CELL…] [SUITE…]: runs suites of tests in kinds of machines (--list), all where none is named.
+
+The guest is a minimal Debian of the host's release with what the tests need; it is built once and kept in
+$JOBS_VM_CACHE (/var/cache/jobs-vm)."""
+RESULTS = ROOT / "out" / "vm"
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGHUP, _end)
-    options = _parser().parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    words, command = _split(sys.argv[1:])
+    options = _parser().parse_args(words)
     try:
-        return _one(options)
-    except (BadMachine, build.BuildFailed) as error:
-        print(f"test-vm: {error}", file=sys.stderr)
+        return _one(options, command) if command else _suites(options)
+    except (BadMachine, suites.UnknownName, build.BuildFailed) as error:
+        say(str(error))
         return guest.NO_RESULT
 
 
-def _end(number: int, _: object) -> None:
-    sys.exit(128 + number)
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What stands before and after the first `--`."""
+    words = list(arguments)
+    cut = words.index("--") if "--" in words else len(words)
+    return words[:cut], words[cut + 1 :]
 
 
-def _one(options: argparse.Namespace) -> int:
+def _one(options: argparse.Namespace, command: Sequence[str]) -> int:
+    if options.words:
+        raise suites.UnknownName(f"{' '.join(options.words)!r} before a command; cells and suites go without one")
     order = guest.Order(
         machine=_machine(options),
-        command=options.command,
+        command=command,
         environment=dict(pair.split("=", 1) for pair in options.env),
         timeout_s=options.timeout,
         boots=options.reboots + 1,
@@ -44,8 +57,19 @@ def _one(options: argparse.Namespace) -> int:
     )
     outcome = guest.run(order, sys.stdout.buffer, sys.stderr.buffer)
     if outcome.why:
-        print(f"test-vm: {outcome.why}", file=sys.stderr)
+        say(outcome.why)
     return outcome.status
+
+
+def _suites(options: argparse.Namespace) -> int:
+    if options.list:
+        print(suites.listing())
+        return 0
+    folder = options.results or RESULTS
+    results = matrix.run_all(suites.select(options.words, options.short), folder)
+    (folder / "results.json").write_text(json.dumps(as_json(results), indent=1))
+    print(json.dumps(as_json(results), indent=1) if options.json else table(results))
+    return 0 if all(result.good for result in results) else 1
 
 
 def _machine(options: argparse.Namespace) -> Machine:
@@ -89,14 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--reboots", type=int, default=0, metavar="N", help="how often the guest may boot again, its disk kept (0)")
     add("--timeout", type=float, default=600.0, metavar="S", help="for boot and command (600)")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="in the command's environment")
-    add("--results", type=Path, metavar="FOLDER", help="where files of /opt/jobs-out go")
-    add("command", nargs="+", metavar="COMMAND", help="after --")
+    add("--results", type=Path, metavar="FOLDER", help="where files of /opt/jobs-out go (suites: out/vm)")
+    add("--list", action="store_true", help="only show suites and cells")
+    add("--short", action="store_true", help="only what scripts/test runs")
+    add("--json", action="store_true", help="the table as JSON")
+    add("words", nargs="*", metavar="CELL or SUITE", help="which suites, in which kinds of machines")
     return parser
-
-
-def command_line(arguments: Sequence[str]) -> argparse.Namespace:
-    """What was asked; for tests."""
-    return _parser().parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,121 @@
+"""What the guests reported: JUnit files into counts, counts into the table. Pure but for reading the files."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vm.suites import CELLS, SUITES
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one suite in one cell. *trouble*: why the guest itself counts as failed, or nothing."""
+
+    suite: str
+    cell: str
+    passed: int = 0
+    failed: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()  # the reason of each
+    seconds: float = 0.0
+    trouble: str = ""
+
+    @property
+    def run(self) -> int:
+        """Tests that ran: skipped ones did not."""
+        return self.passed + len(self.failed)
+
+    @property
+    def good(self) -> bool:
+        return not self.failed and not self.trouble
+
+
+def read_result(suite: str, cell: str, status: int, why: str, seconds: float, junit: Path | None) -> Result:
+    """*junit* is None for a suite that is one command. A suite that ran no test is in trouble, whatever its status."""
+    if junit is None:
+        trouble = why.partition("\n")[0] or (f"ended with status {status}" if status else "")
+        return Result(suite, cell, passed=0 if trouble else 1, seconds=seconds, trouble=trouble)
+    try:
+        cases = list(ElementTree.parse(junit).iter("testcase"))
+    except (OSError, ElementTree.ParseError) as error:
+        return Result(suite, cell, seconds=seconds, trouble=why.partition("\n")[0] or f"no JUnit file: {error}")
+    bad = [_name(case) for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    skips = [skip.get("message") or "" for case in cases for skip in case.findall("skipped")]
+    failed, skipped = tuple(dict.fromkeys(bad)), tuple(skips)
+    passed = len({_name(case) for case in cases}) - len(failed) - len(skipped)
+    trouble = why.partition("\n")[0]
+    if not trouble and status and not failed:
+        trouble = f"pytest ended with status {status}"
+    if not trouble and not passed and not failed:
+        trouble = "no test ran"
+    return Result(suite, cell, passed, failed, skipped, seconds, trouble)
+
+
+def _name(case: ElementTree.Element) -> str:
+    return f"{case.get('classname')}.{case.get('name')}"
+
+
+# ── for people ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def line(result: Result) -> str:
+    """One run in one line: `v2x4 cgroups  51 passed, 9 skipped in 143 s`."""
+    parts = [f"{result.passed} passed"]
+    parts += [f"{len(result.skipped)} skipped"] if result.skipped else []
+    parts += [f"{len(result.failed)} FAILED"] if result.failed else []
+    text = f"{result.cell} {result.suite}: {', '.join(parts)} in {result.seconds:.0f} s"
+    return f"{text}: {result.trouble}" if result.trouble else text
+
+
+def table(results: Sequence[Result]) -> str:
+    """Suite × cell; then each reason for a skip, each failure, and the sum."""
+    cells = [cell for cell in CELLS if any(result.cell == cell for result in results)]
+    suites = [suite.name for suite in SUITES if any(result.suite == suite.name for result in results)]
+    at = {(result.suite, result.cell): result for result in results}
+    rows = [["passed/skipped/failed", *cells]]
+    for suite in suites:
+        found = [at.get((suite, cell)) for cell in cells]
+        rows.append([suite, *(_counts(result) for result in found)])
+        rows.append(["", *(f"{result.seconds:.0f} s" if result else "" for result in found)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, *_skips(results), *_failures(results), _sum(results)])
+
+
+def _counts(result: Result | None) -> str:
+    if result is None:
+        return "-"
+    return f"{result.passed}/{len(result.skipped)}/{len(result.failed)}" + ("!" if result.trouble else "")
+
+
+def _skips(results: Sequence[Result]) -> list[str]:
+    """Each reason once, with how often and where."""
+    counted = Counter(reason for result in results for reason in result.skipped)
+    lines = ["", "skipped:"] if counted else []
+    for reason, times in sorted(counted.items()):
+        cells = dict.fromkeys(result.cell for result in results if reason in result.skipped)
+        lines.append(f"  {times:>3} × {reason}  [{' '.join(cells)}]")
+    return lines
+
+
+def _failures(results: Sequence[Result]) -> list[str]:
+    lines = [f"  {result.cell} {name}" for result in results for name in result.failed]
+    lines += [f"  {result.cell} {result.suite}: {result.trouble}" for result in results if result.trouble]
+    return ["", "failed:", *lines] if lines else []
+
+
+def _sum(results: Sequence[Result]) -> str:
+    run = sum(result.run for result in results)
+    passed, failed = sum(result.passed for result in results), sum(len(result.failed) for result in results)
+    skipped = sum(len(result.skipped) for result in results)
+    trouble = sum(bool(result.trouble) for result in results)
+    text = f"\n{run} tests ran in {len(results)} guests: {passed} passed, {failed} failed; {skipped} skipped"
+    return f"{text}; {trouble} guests in trouble" if trouble else text
+
+
+def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
+    return [{**asdict(result), "run": result.run, "good": result.good} for result in results]

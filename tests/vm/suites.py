@@ -1,0 +1,119 @@
+"""Which tests run on which machine. Pure; the table that `scripts/test-vm --list` shows.
+
+A cell is a kind of machine, `v2x4` for pure cgroup v2 with four memory nodes; a suite is a part of the tests. A new
+test folder is added to a suite here, else no guest runs it (tests/unit/vm/test_vm_suites.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from vm.machine import CGROUPS, Machine
+
+_BY_NODES = {
+    1: Machine(cpus=2, memory_mb=2048),
+    2: Machine(numa=2, cpus=4, memory_mb=3072, hugepages=8),
+    4: Machine(numa=4, cpus=8, memory_mb=4096, hugepages=8),
+}
+CELLS: dict[str, Machine] = {
+    **{f"{kind}x{nodes}": replace(_BY_NODES[nodes], cgroup=kind) for kind in CGROUPS for nodes in _BY_NODES},
+    "smt": Machine(numa=2, cpus=8, threads=2, memory_mb=3072, hugepages=8),
+    "memory-only": Machine(numa=2, cpus=4, memory_mb=2048, memory_only_mb=1024, offline=(3,)),
+    "systemd": Machine(init="systemd", cpus=2, memory_mb=2048),
+}
+GRID = tuple(f"{kind}x{nodes}" for kind in CGROUPS for nodes in _BY_NODES)
+ODD = ("smt", "memory-only")
+ONE_NODE = tuple(f"{kind}x1" for kind in CGROUPS)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """*tests*: arguments of pytest; or *command*. *cells*: where it runs; *short*: where it runs in scripts/test."""
+
+    name: str
+    about: str
+    cells: tuple[str, ...]
+    tests: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    short: tuple[str, ...] = ()
+    boots: int = 1
+    timeout_s: float = 1800.0
+
+    def argv(self) -> tuple[str, ...]:
+        """What the guest runs; its JUnit file is `junit.xml` in /opt/jobs-out."""
+        if self.command:
+            return self.command
+        return ("python3", "-m", "pytest", "-q", "--durations=5", "--junitxml=/opt/jobs-out/junit.xml", *self.tests)
+
+
+SUITES = (
+    Suite("cgroups", "control groups and freezers, file by file", (*GRID, *ODD),
+          tests=("tests/kernel/cgroups", "tests/kernel/test_hold_cgroup.py", "tests/contract"),
+          short=("v2x4", "v1x2", "hybridx1")),
+    Suite("launcher", "containers and the launcher's verbs", ONE_NODE, tests=("tests/kernel/launcher",)),
+    Suite("images", "images, layers, seccomp", ("v2x1",),
+          tests=("tests/kernel", *(f"--ignore=tests/kernel/{name}" for name in
+                                   ("cgroups", "launcher", "net", "test_hold_cgroup.py")))),
+    Suite("net", "bridge, addresses, priorities on the wire", ONE_NODE, tests=("tests/kernel/net",)),
+    Suite("attacks", "what a job may not do", ("v2x1",), tests=("tests/attacks",)),
+    Suite("e2e", "the daemon and its commands", ("v2x1", "v1x1"),
+          tests=("tests/e2e/test_run.py", "tests/e2e/test_container.py", "tests/e2e/test_crash.py",
+                 "tests/e2e/test_pause.py", "tests/e2e/test_exec.py", "tests/e2e/test_priority_wire.py")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """One suite in one cell: one guest."""
+
+    suite: Suite
+    cell: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.cell} {self.suite.name}"
+
+
+class UnknownName(ValueError):
+    """A word that names neither a cell nor a suite."""
+
+
+def select(words: Sequence[str], short: bool = False) -> list[Run]:
+    """Runs of the named suites in the named cells; of all where none is named. The longest come first."""
+    suites = {suite.name for suite in SUITES}
+    for word in words:
+        if word not in CELLS and word not in suites:
+            raise UnknownName(f"{word!r} is neither a cell ({', '.join(CELLS)}) nor a suite ({', '.join(suites)})")
+    cells = [word for word in words if word in CELLS]
+    wanted = [word for word in words if word in suites]
+    runs = [
+        Run(suite, cell)
+        for suite in SUITES
+        for cell in (suite.short if short else suite.cells)
+        if (not cells or cell in cells) and (not wanted or suite.name in wanted)
+    ]
+    if not runs:
+        raise UnknownName(f"no suite runs there: {' '.join(words)} (scripts/test-vm --list)")
+    return runs
+
+
+def listing() -> str:
+    """Suites and cells for people."""
+    lines = ["cells:"]
+    lines += [f"  {name:<12} {_machine_text(machine)}" for name, machine in CELLS.items()]
+    lines += ["suites (cells; * in scripts/test too):"]
+    for suite in SUITES:
+        cells = " ".join(f"{cell}*" if cell in suite.short else cell for cell in suite.cells)
+        lines.append(f"  {suite.name:<12} {suite.about}\n               {cells}")
+    return "\n".join(lines)
+
+
+def _machine_text(machine: Machine) -> str:
+    parts = [f"cgroup {machine.cgroup}", f"{machine.nodes} node{'s' * (machine.nodes > 1)}", f"{machine.cpus} CPUs"]
+    parts += [f"{machine.threads} threads a core"] if machine.threads > 1 else []
+    parts += [f"CPU {','.join(map(str, machine.offline))} offline"] if machine.offline else []
+    parts += ["one node without CPUs"] if machine.memory_only_mb else []
+    parts += [f"{machine.hugepages} huge pages a node"] if machine.hugepages else []
+    parts += [f"{machine.memory_mb + machine.memory_only_mb} MB"]
+    return ", ".join(parts + (["systemd"] if machine.init == "systemd" else []))
