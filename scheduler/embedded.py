@@ -62,7 +62,7 @@ def instance() -> Iterator[dict[str, str]]:
         yield environment
     finally:
         if daemon is not None:
-            _cancel_what_is_left(environment["JOBS_SOCKET"])
+            end_all_jobs(environment["JOBS_SOCKET"])
         for process in (daemon, launched):
             _end(process)
         shutil.rmtree(folder, ignore_errors=True)
@@ -132,15 +132,18 @@ def _interrupts_are_the_clis() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _cancel_what_is_left(path: str) -> None:
-    """A daemon that lives for one command leaves no job behind."""
+def end_all_jobs(path: str) -> None:
+    """Kills the jobs of everybody and waits until nothing is left of them; for a daemon that goes for good.
+
+    Also what scripts/install --remove calls. A daemon that does not answer is passed over.
+    """
     with contextlib.suppress(JobsError):
         client = Client(path)
-        for job in client.jobs().jobs:
+        for job in client.jobs(everyone="true").jobs:
             if not job.final:
                 client.cancel(job.job, Cancel("KILL", 0.0))
         end = time.monotonic() + END_S
-        while time.monotonic() < end and not all(job.cleaned for job in client.jobs().jobs):
+        while time.monotonic() < end and not all(job.cleaned for job in client.jobs(everyone="true").jobs):
             time.sleep(0.02)
 
 
