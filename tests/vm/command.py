@@ -66,7 +66,7 @@ def _suites(options: argparse.Namespace) -> int:
         print(suites.listing())
         return 0
     folder = options.results or RESULTS
-    results = matrix.run_all(suites.select(options.words, options.short), folder)
+    results = matrix.run_all(suites.select(options.words, options.short), folder, options.guests)
     (folder / "results.json").write_text(json.dumps(as_json(results), indent=1))
     print(json.dumps(as_json(results), indent=1) if options.json else table(results))
     return 0 if all(result.good for result in results) else 1
@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--results", type=Path, metavar="FOLDER", help="where files of /opt/jobs-out go (suites: out/vm)")
     add("--list", action="store_true", help="only show suites and cells")
     add("--short", action="store_true", help="only what scripts/test runs")
+    add("--guests", type=int, choices=(1, 2), default=2, help="how many at once (2); a host never runs more")
     add("--json", action="store_true", help="the table as JSON")
     add("words", nargs="*", metavar="CELL or SUITE", help="which suites, in which kinds of machines")
     return parser

@@ -16,9 +16,10 @@ from vm.suites import CELLS, Run
 _SHOWN_LINES = 40  # of the output of a guest that failed
 
 
-def run_all(runs: Sequence[Run], folder: Path) -> list[Result]:
-    """One result for each run, in their order. *folder*/CELL/SUITE gets output.txt, junit.xml and what else is left."""
-    with image.in_use(), ThreadPoolExecutor(cache.AT_ONCE) as pool:  # built before the first guest's time runs
+def run_all(runs: Sequence[Run], folder: Path, at_once: int = cache.AT_ONCE) -> list[Result]:
+    """Results in the order of *runs*. *folder*/CELL/SUITE gets output.txt, junit-1.xml and what else was left."""
+    with image.in_use(), ThreadPoolExecutor(at_once) as pool:
+        # The image is there before the first guest's time runs.
         start = time.monotonic()
         futures = [pool.submit(_one, run, folder / run.cell / run.suite.name) for run in runs]
         try:
@@ -40,7 +41,7 @@ def _one(run: Run, folder: Path) -> Result:
     with open(folder / "output.txt", "wb") as output:
         outcome = guest.run(order, output, output)
         output.write(outcome.why.encode())
-    junit = None if suite.command else folder / "junit.xml"
+    junit = None if suite.command else sorted(folder.glob("junit-*.xml"))
     result = read_result(suite.name, run.cell, outcome.status, outcome.why, outcome.seconds, junit)
     say(line(result))
     if not result.good:

@@ -34,25 +34,32 @@ class Result:
         return not self.failed and not self.trouble
 
 
-def read_result(suite: str, cell: str, status: int, why: str, seconds: float, junit: Path | None) -> Result:
-    """*junit* is None for a suite that is one command. A suite that ran no test is in trouble, whatever its status."""
+def read_result(suite: str, cell: str, status: int, why: str, seconds: float, junit: Sequence[Path] | None) -> Result:
+    """*junit*: one file for each boot, or None for a suite that is one command.
+
+    A test counts once: as failed if it ever failed, as skipped if it never ran. A suite that ran no test is in trouble.
+    """
+    trouble = why.partition("\n")[0]
     if junit is None:
-        trouble = why.partition("\n")[0] or (f"ended with status {status}" if status else "")
+        trouble = trouble or (f"ended with status {status}" if status else "")
         return Result(suite, cell, passed=0 if trouble else 1, seconds=seconds, trouble=trouble)
     try:
-        cases = list(ElementTree.parse(junit).iter("testcase"))
+        cases = [case for file in junit for case in ElementTree.parse(file).iter("testcase")]
     except (OSError, ElementTree.ParseError) as error:
-        return Result(suite, cell, seconds=seconds, trouble=why.partition("\n")[0] or f"no JUnit file: {error}")
-    bad = [_name(case) for case in cases if case.find("failure") is not None or case.find("error") is not None]
-    skips = [skip.get("message") or "" for case in cases for skip in case.findall("skipped")]
-    failed, skipped = tuple(dict.fromkeys(bad)), tuple(skips)
-    passed = len({_name(case) for case in cases}) - len(failed) - len(skipped)
-    trouble = why.partition("\n")[0]
+        return Result(suite, cell, seconds=seconds, trouble=trouble or f"no JUnit file: {error}")
+    failed = dict.fromkeys(_name(case) for case in cases if _ended(case, "failure", "error"))
+    passed = {_name(case) for case in cases if not _ended(case, "failure", "error", "skipped")} - failed.keys()
+    skips = {_name(case): skip.get("message") or "" for case in cases for skip in case.findall("skipped")}
+    skipped = tuple(reason for name, reason in skips.items() if name not in passed and name not in failed)
     if not trouble and status and not failed:
         trouble = f"pytest ended with status {status}"
     if not trouble and not passed and not failed:
         trouble = "no test ran"
-    return Result(suite, cell, passed, failed, skipped, seconds, trouble)
+    return Result(suite, cell, len(passed), tuple(failed), skipped, seconds, trouble)
+
+
+def _ended(case: ElementTree.Element, *ways: str) -> bool:
+    return any(case.find(way) is not None for way in ways)
 
 
 def _name(case: ElementTree.Element) -> str:

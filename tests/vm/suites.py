@@ -24,12 +24,17 @@ CELLS: dict[str, Machine] = {
 }
 GRID = tuple(f"{kind}x{nodes}" for kind in CGROUPS for nodes in _BY_NODES)
 ODD = ("smt", "memory-only")
+BOOT_AGAIN = "/run/jobs-vm-again"
+_PYTEST = "exec python3 -m pytest -q --durations=5 --junitxml=/opt/jobs-out/junit-$JOBS_VM_BOOT.xml"
 ONE_NODE = tuple(f"{kind}x1" for kind in CGROUPS)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """*tests*: arguments of pytest; or *command*. *cells*: where it runs; *short*: where it runs in scripts/test."""
+    """*tests*: arguments of pytest; or *command*. *cells*: where it runs; *short*: where it runs in scripts/test too.
+
+    A suite with more than one of *boots* is run anew after each reboot that it asked for by making BOOT_AGAIN.
+    """
 
     name: str
     about: str
@@ -41,10 +46,8 @@ class Suite:
     timeout_s: float = 1800.0
 
     def argv(self) -> tuple[str, ...]:
-        """What the guest runs; its JUnit file is `junit.xml` in /opt/jobs-out."""
-        if self.command:
-            return self.command
-        return ("python3", "-m", "pytest", "-q", "--durations=5", "--junitxml=/opt/jobs-out/junit.xml", *self.tests)
+        """What the guest runs; it leaves a JUnit file of each boot in /opt/jobs-out."""
+        return self.command or ("sh", "-c", f'{_PYTEST} "$@"', "pytest", "tests/vm/test_promises.py", *self.tests)
 
 
 SUITES = (
@@ -60,6 +63,10 @@ SUITES = (
     Suite("e2e", "the daemon and its commands", ("v2x1", "v1x1"),
           tests=("tests/e2e/test_run.py", "tests/e2e/test_container.py", "tests/e2e/test_crash.py",
                  "tests/e2e/test_pause.py", "tests/e2e/test_exec.py", "tests/e2e/test_priority_wire.py")),
+    Suite("placement", "where threads run and pages lie", ("v2x4", "v1x4", "hybridx4"),
+          tests=("tests/e2e/test_placement.py",), short=("v2x4",)),
+    Suite("systemd", "the installed services", ("systemd",), tests=("tests/vm/systemd",), short=("systemd",), boots=3),
+    Suite("demo", "scripts/demo", ("systemd",), command=("scripts/demo",)),
 )  # fmt: skip
 
 
