@@ -141,12 +141,17 @@ def _numa(nodes: str) -> str:
     return "" if found >= int(nodes) else f"{found} NUMA nodes, not {nodes}"
 
 
+def _systemd(_: str) -> str:
+    name = _text("/proc/1/comm").strip()
+    return "" if name == "systemd" else f"process 1 is {name or 'hidden'}, not systemd"
+
+
 _FAMILIES = {
     "root": _root, "cgroup1": _cgroup1, "cgroup2": _cgroup2, "tool": _tool, "loop": _loop, "nft": _nft,
     "netns": lambda _: _namespace("net"), "userns": lambda _: _namespace("user"),
     "timens": lambda _: _namespace("time"),
     "overlay": lambda _: _root("") or _filesystem("overlay"), "bridge": _root, "veth": _root,
-    "hugepages": _hugepages, "cpus": _cpus, "numa": _numa,
+    "hugepages": _hugepages, "cpus": _cpus, "numa": _numa, "systemd": _systemd,
 }  # fmt: skip
 
 
