@@ -27,7 +27,6 @@ KERNEL_PARAMETERS = (
 )  # fmt: skip
 TRIAL_S = 8.0
 _LAST_LINES = 15
-_running: set[subprocess.Popen[bytes]] = set()
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,6 @@ def _wait_for(arguments: Sequence[str], folder: Path, timeout_s: float, fds: tup
     """Whether the time ran out."""
     with open(folder / "qemu", "wb") as said:
         process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=fds)
-    _running.add(process)
     try:
         process.wait(timeout_s)
     except subprocess.TimeoutExpired:
@@ -100,14 +98,7 @@ def _wait_for(arguments: Sequence[str], folder: Path, timeout_s: float, fds: tup
     finally:
         process.kill()
         process.wait()
-        _running.discard(process)
     return False
-
-
-def end_all() -> None:
-    """Ends the guests of all threads; their `run` comes back without a result."""
-    for process in tuple(_running):
-        process.kill()
 
 
 def _qemu(built: image.Image, order: Order, how: str, folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -24,10 +25,9 @@ def run_all(runs: Sequence[Run], folder: Path, at_once: int = cache.AT_ONCE) -> 
         futures = [pool.submit(_one, run, folder / run.cell / run.suite.name) for run in runs]
         try:
             results = [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            guest.end_all()
-            raise
+        except (SystemExit, KeyboardInterrupt) as end:
+            # A thread that waits for a slot cannot be called back. The guests die with us, the next runner sweeps up.
+            os._exit(end.code if isinstance(end, SystemExit) and isinstance(end.code, int) else 130)
     say(f"{len(runs)} guests in {time.monotonic() - start:.0f} s; all they said is in {folder}")
     return results
 
