@@ -5,12 +5,14 @@ Sizes are modest: an emulated machine touches some 100 MiB a second.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from kernel_account import Account
 
 MIB = 1 << 20
+HUGE = 2 * MIB
 SLACK = 8 * MIB  # stacks, heap and linker data of a few processes, which are anonymous memory too
 
 Expectation = Callable[[Account], str]  # what is wrong, or nothing
@@ -18,8 +20,10 @@ Expectation = Callable[[Account], str]  # what is wrong, or nothing
 
 @dataclass(frozen=True)
 class Asked:
-    """`mib` are touched by each of `threads` threads of each of `processes`. Jobs of one wave run at the same time and
-    are placed in the order of the table, on an empty machine: so it is known what is possible."""
+    """`mib` are touched by each of `threads` threads of each of `processes`, from huge pages if `hugepages` are asked
+    for. Jobs of one wave run at the same time and are placed in the order of the table, on an empty machine: so it is
+    known what is possible.
+    """
 
     wave: int
     name: str
@@ -31,6 +35,7 @@ class Asked:
     mib: int = 16
     limit_mib: int = 96
     cores: str = "shared"
+    hugepages: int = 0  # of 2 MiB
 
     @property
     def touched(self) -> int:
@@ -43,10 +48,12 @@ class Asked:
 
     def toml(self, tools: str) -> str:
         cores = '\ncores = "whole"' if self.cores == "whole" else ""
+        words = ["/mnt/touch", str(self.processes), str(self.threads), str(self.mib), *["huge"] * bool(self.hugepages)]
+        pages = f', hugepages = {{ "2MiB" = {self.hugepages} }}' if self.hugepages else ""
         return f"""
 name = "{self.name}"
-command = ["/mnt/touch", "{self.processes}", "{self.threads}", "{self.mib}"]
-resources = {{ cpus = {self.cpus}, memory = "{self.limit_mib}MiB" }}
+command = {json.dumps(words)}
+resources = {{ cpus = {self.cpus}, memory = "{self.limit_mib}MiB"{pages} }}
 network = {{ mode = "none" }}
 mounts = [{{ source = "{tools}", target = "/mnt" }}]
 [placement]
@@ -82,13 +89,20 @@ def several_nodes(seen: Account) -> str:
     return "" if len(used(seen.private)) > 1 else f"pages on {used(seen.private)} only"
 
 
-def even(seen: Account) -> str:
-    """The policy is the one that makes it so, and every node of the job has its part, give or take a tenth."""
-    if not any(policy.startswith("interleave") for policy in seen.policies):
-        return f"no interleaving: {sorted(seen.policies)}"
-    part = sum(seen.private.values()) / len(seen.mems)
-    uneven = {node: size for node, size in seen.private.items() if abs(size - part) > part / 10 + MIB}
-    return f"uneven: {uneven}, each should have {part:.0f}" if uneven else ""
+def even(mappings: int) -> Expectation:
+    """The policy is the one that makes it so, and every node of the job has its part, give or take a tenth, and a huge
+    page for each mapping: transparent huge pages go round in steps of that size.
+    """
+
+    def complaint(seen: Account) -> str:
+        if not any(policy.startswith("interleave") for policy in seen.policies):
+            return f"no interleaving: {sorted(seen.policies)}"
+        part = sum(seen.private.values()) / len(seen.mems)
+        slack = part / 10 + mappings * HUGE
+        uneven = {node: size for node, size in seen.private.items() if abs(size - part) > slack}
+        return f"uneven: {uneven}, each should have {part:.0f}" if uneven else ""
+
+    return complaint
 
 
 def first_touch(seen: Account) -> str:
@@ -107,7 +121,7 @@ def sixteen(node_bytes: int) -> tuple[Asked, ...]:
     too_much = node_bytes // MIB + node_bytes // MIB // 4
     half = node_bytes // MIB // 2
     return (
-        Asked(1, "spread-4", 4, '"spread"', (wide(4), cpus_over(4), even), mib=64),
+        Asked(1, "spread-4", 4, '"spread"', (wide(4), cpus_over(4), even(1)), mib=64),
         Asked(1, "node-2", 1, "[2]", (wide(1), on_nodes(2), first_touch)),
         Asked(1, "local-1", 1, '"local"', (wide(1), one_node, first_touch)),
         Asked(1, "half-cpu", 0.5, '"local"', (wide(1), one_node)),
@@ -121,6 +135,6 @@ def sixteen(node_bytes: int) -> tuple[Asked, ...]:
         Asked(3, "local-4", 4, '"local"', (wide(4), cpus_over(2), first_touch), threads=4),
         Asked(3, "any-3", 3, '"any"', (wide(3), first_touch), threads=3),
         Asked(4, "half-a-node", 1, '"local"', (wide(1), one_node), mib=half - 16, limit_mib=half),
-        Asked(4, "spread-2", 2, '"spread"', (wide(2), cpus_over(2), even), mib=48),
-        Asked(5, "spread-8", 8, '"spread"', (wide(8), cpus_over(4), even), threads=8, limit_mib=160),
+        Asked(4, "spread-2", 2, '"spread"', (wide(2), cpus_over(2), even(1)), mib=48),
+        Asked(5, "spread-8", 8, '"spread"', (wide(8), cpus_over(4), even(8)), threads=8, mib=32, limit_mib=288),
     )

