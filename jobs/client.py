@@ -106,6 +106,9 @@ class Client:
         found: dict[str, Any] = self.call("GET", "/v1/host")
         return found
 
+    def machine(self) -> protocol.Machine:
+        return protocol.decode_machine(self.call("GET", "/v1/topology"))
+
     def images(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.call("GET", "/v1/images")
         return found

@@ -259,6 +259,40 @@ class JobList:
 
 
 @dataclass
+class Placed:
+    """What one job holds of this host. Another user's job has no id and no name for who does not operate."""
+
+    job: int  # 0: somebody else's
+    name: str
+    owner: str
+    state: str
+    cpus: tuple[int, ...] = ()
+    idle: tuple[int, ...] = ()
+    exclusive: bool = False
+    shares: float = 0.0  # CPUs, when not exclusive
+    memory: tuple[tuple[int, int], ...] = ()  # (memory node, bytes): of a frozen job what is resident
+
+
+@dataclass
+class NodeMemory:
+    """`for_jobs_bytes`: less huge pages, and what the host keeps for itself."""
+
+    node: int
+    for_jobs_bytes: int
+    given_bytes: int = 0
+
+
+@dataclass
+class Machine:
+    """The host's topology and who has what of it. `topology` is a jobs.host.Topology."""
+
+    node_id: str
+    topology: dict[str, Any]
+    memory: tuple[NodeMemory, ...] = ()
+    placed: tuple[Placed, ...] = ()
+
+
+@dataclass
 class Ticket:
     """For `exec`: connect to `socket`, send `ticket`. Good once, and for the same user only."""
 
@@ -305,6 +339,15 @@ def decode(cls: type[T], data: dict[str, Any]) -> T:
 
 def decode_jobs(data: dict[str, Any]) -> JobList:
     return JobList(tuple(decode(Job, item) for item in data["jobs"]))
+
+
+def decode_machine(data: dict[str, Any]) -> Machine:
+    return Machine(
+        node_id=data["node_id"],
+        topology=data["topology"],
+        memory=tuple(decode(NodeMemory, item) for item in data["memory"]),
+        placed=tuple(decode(Placed, item) for item in data["placed"]),
+    )
 
 
 def exit_code(job: Job) -> int:

@@ -111,11 +111,13 @@ def fill(room: Mapping[int, int], wanted: int, rather_not: Callable[[int, int], 
 
 
 def level(room: Mapping[int, int], wanted: int) -> dict[int, int]:
-    """Place → how much from it, as even as the room allows; of equals, the lower number has one more."""
+    """Place → how much from it, as even as the room allows; the roomiest have one more, of equals the lower number."""
     counts = dict.fromkeys(room, 0)
     wanted = min(wanted, sum(room.values()))
     while wanted:
-        open_ = sorted(place for place in room if counts[place] < room[place])
+        open_ = sorted(
+            (place for place in room if counts[place] < room[place]), key=lambda place: (-room[place], place)
+        )
         each = max(1, min(wanted // len(open_), *(room[place] - counts[place] for place in open_)))
         for place in open_[: wanted // each]:
             counts[place] += each

@@ -104,6 +104,8 @@ async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None
                         open_source=_opener(host),
                         access=Access(_operators(settings)),
                         explain=_explainer(loop),
+                        topology=seen,
+                        capacity=capacity,
                     )
                 )
                 await tasks.start(serve, app, listening)

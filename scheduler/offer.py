@@ -54,8 +54,22 @@ class Offer:
     def _shared(self, nodes: Iterable[int], kinds: Collection[int]) -> Picked | None:
         roomy = {node: [cpu for kind, cpu in self._with_room(node) if kind in kinds] for node in nodes}
         counts = self._counts({node: len(cpus) for node, cpus in roomy.items()})
-        cpus = tuple(cpu for node, count in sorted(counts.items()) for cpu in roomy[node][:count])
-        return Picked(cpus) if counts else None
+        cpus = (cpu for node, count in sorted(counts.items()) for cpu in self._of_few_parts(roomy[node], count))
+        return Picked(tuple(cpus)) if counts else None
+
+    def _of_few_parts(self, roomy: list[int], count: int) -> list[int]:
+        """The first `count`, but of one part if one has so many: that where the least is left beside them."""
+        if count == 1:
+            return roomy[:1]
+        parts: dict[int, list[int]] = {}
+        for cpu in roomy:
+            parts.setdefault(self.ledger.capacity.part_of[cpu], []).append(cpu)
+
+        def left(part: int, count: int) -> int:
+            return sum(map(self.ledger.milli_left, parts[part][:count]))
+
+        counts = fill({part: len(cpus) for part, cpus in parts.items()}, count, left)
+        return [cpu for part, count in sorted(counts.items()) for cpu in parts[part][:count]]
 
     def _counts(self, room: dict[int, int]) -> dict[int, int]:
         """Node → CPUs; {} when there are not enough."""

@@ -60,7 +60,9 @@ def _nodes(
     total = _meminfo(text(read, "/proc/meminfo"))
     inside = {number: tuple(cpu for cpu in listed[number] if cpu in cpus) for number in listed}
     nodes = [_node(read, listdir, number, inside, not mems or number in mems) for number in listed]
-    nodes = _single_node_has_all(_adopt_strays(nodes, cpus, total), total)
+    nodes = _adopt_strays(nodes, cpus, total)
+    if len(numbers(read, f"{_NODE}/possible")) < 2:
+        nodes = _single_node_has_all(nodes, total)
     return tuple(node for node in nodes if node.cpus or node.memory_bytes)
 
 
@@ -110,7 +112,8 @@ def _adopt_strays(nodes: list[NumaNode], cpus: frozenset[int], total_bytes: int)
 
 def _single_node_has_all(nodes: list[NumaNode], total_bytes: int) -> list[NumaNode]:
     """Where one node has all memory, /proc/meminfo tells its size: a node's own file may not count what a hypervisor
-    added later (seen: 4 GiB of 24). With several nodes nobody can say where the rest is, and it is left out.
+    added later (seen: 4 GiB of 24). Where there are or could be others, nobody can say where the rest is, and it is
+    left out.
     """
     with_memory = [node for node in nodes if node.memory_bytes]
     if len(nodes) != 1 or len(with_memory) != 1 or not total_bytes:

@@ -46,6 +46,22 @@ def json_data(value: Any) -> None:
     print(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
 
 
+def write_file(path: str, text: str) -> None:
+    """A file that the user named; - is stdout. Raises HostError."""
+    from jobs.errors import HostError
+
+    if path == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise HostError(f"cannot write {path}: {error.strerror}", hint="choose another folder, or - for stdout") from (
+            error
+        )
+
+
 def say(text: str) -> None:
     """To stderr: what happened and what next."""
     print(text, file=sys.stderr, flush=True)

@@ -9,9 +9,11 @@ from typing import Annotated, Any, Protocol
 from fastapi import Depends, Path, Request
 
 from jobs.events import Owner
+from jobs.host import Topology
 from jobs.record import Record
 from jobs.spec import JobSpec
 from scheduler.api.access import Access, no_such_job
+from scheduler.capacity import Capacity
 from scheduler.ports import Node, Reader, Writer
 
 
@@ -46,6 +48,8 @@ class Parts:
     open_source: OpenSource
     access: Access
     explain: Explain
+    topology: Topology
+    capacity: Capacity
 
 
 def _peer(request: Request) -> Owner:

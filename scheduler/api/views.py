@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 
-from jobs.events import Usage
-from jobs.protocol import Job
+from jobs.events import Owner, Usage
+from jobs.host import Topology
+from jobs.protocol import Job, Machine, NodeMemory, Placed
 from jobs.record import Record
 from jobs.spec import to_json
+from scheduler.api.access import Access
+from scheduler.capacity import Capacity, hold_of
 
 _FIGURES = tuple(field.name for field in fields(Usage))
 
@@ -69,3 +73,42 @@ def view(
 
 def _figures(usage: Usage) -> dict[str, float]:
     return {name: getattr(usage, name) for name in _FIGURES}  # dataclasses.asdict takes five times as long
+
+
+def machine(
+    topology: Topology, capacity: Capacity, records: Sequence[Record], peer: Owner, access: Access
+) -> Machine:
+    """`records`: those on the node. What jobs of others have is shown, whose it is only to operators."""
+    memory: Counter[int] = Counter()
+    pages: Counter[tuple[int, int]] = Counter()
+    for hold in map(hold_of, records):
+        memory.update(dict(hold.memory))
+        pages.update({(node, size): count for node, size, count in hold.pages})
+    nodes = tuple(
+        replace(node, hugepages=tuple((size, free - pages[node.id, size]) for size, free in node.hugepages))
+        for node in topology.nodes
+    )
+    return Machine(
+        node_id=capacity.node_id,
+        topology=asdict(replace(topology, nodes=nodes)),
+        memory=tuple(NodeMemory(node, size, memory[node]) for node, size in sorted(capacity.memory.items())),
+        placed=tuple(
+            _placed(record, access.operates(peer) or record.owner.uid == peer.uid)
+            for record in sorted(records, key=lambda record: record.job)
+        ),
+    )
+
+
+def _placed(record: Record, known: bool) -> Placed:
+    place = record.placement
+    return Placed(
+        job=record.job if known else 0,
+        name=record.spec.name if known else "",
+        owner=(record.owner.name or str(record.owner.uid)) if known else "",
+        state=str(record.state),
+        cpus=place.cpus if place else (),
+        idle=place.idle if place else (),
+        exclusive=place.exclusive if place else False,
+        shares=place.shares if place else 0.0,
+        memory=hold_of(record).memory,
+    )

@@ -12,7 +12,7 @@ from jobs.errors import UserError
 from jobs.events import Owner
 from jobs.record import Record, State
 from scheduler.api.parts import JobId, Parts, Peer, job_id
-from scheduler.api.views import view
+from scheduler.api.views import machine, view
 
 MOST_LISTED = 5000
 
@@ -52,6 +52,11 @@ def router(parts: Parts) -> APIRouter:
         if not parts.access.operates(peer):
             found.pop("executions", None)
         return found
+
+    @routes.get("/v1/topology", summary="The host's CPUs and memory, and which job has what of them")
+    async def topology(peer: Peer) -> protocol.Machine:
+        records = await parts.reader.records(states=[str(state) for state in State if state.on_node])
+        return machine(parts.topology, parts.capacity, records, peer, parts.access)
 
     @routes.get("/v1/head", summary="The end of the journal")
     async def head(peer: Peer) -> protocol.Head:

@@ -20,7 +20,7 @@ from anyio.abc import TaskStatus
 from anyio.from_thread import BlockingPortal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from builders import a_capacity, a_placement
+from builders import a_capacity, a_host, a_placement
 
 from jobs import events as ev
 from jobs.client import Client
@@ -126,12 +126,13 @@ class ApiSite:
         self._ended = anyio.Event()
         self.store = await Store(str(self.folder / "journal.db")).open()
         try:
-            world = World.of(a_capacity(cpus_per_node=64, memory_per_node=1 << 40), await self.store.live_records())
+            host = {"cpus_per_node": 64, "memory_per_node": 1 << 40}
+            world = World.of(a_capacity(**host), await self.store.live_records())
             self.writer = Writer(self.store, world, SystemClock())
             parts = Parts(
                 writer=self.writer, reader=self.store, node=self.node, parse=self._parse, admit=self._admit,
                 images=self.images, open_source=self._open, access=Access(OPERATORS_GID),
-                explain=lambda record: self.waits_for,
+                explain=lambda record: self.waits_for, topology=a_host(**host), capacity=a_capacity(**host),
             )  # fmt: skip
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.writer.run)

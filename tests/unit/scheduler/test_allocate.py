@@ -115,6 +115,10 @@ def test_spread_takes_what_is_there_when_even_is_not_possible() -> None:
     assert cpus(a_ledger(0, 1, 2, nodes=2, cpus_per_node=4), cpus=4, numa="spread") == (3, 4, 5, 6)
 
 
+def test_spread_of_fewer_cpus_than_nodes_takes_the_emptiest_nodes() -> None:
+    assert cpus(a_ledger(0, nodes=3, cpus_per_node=4), cpus=2, numa="spread") == (4, 8)
+
+
 def test_any_fills_holes() -> None:
     placement = place(a_ledger(0, 1, 2, 4, 5, 6, nodes=2, cpus_per_node=4), cpus=2, numa="any")
     assert placement is not None and placement.cpus == (3, 7)
