@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from jobs.errors import JobsError
+from jobs.errors import StepFailed
 from netbridge import policy
 from netbridge.names import NetworkSettings
 from netbridge.netlink import Netlink
@@ -80,7 +80,6 @@ def _run(body: Callable[[], Awaitable[None]]) -> str:
     """Raises OSError with what the kernel said."""
     try:
         anyio.run(body)
-    except JobsError as error:
-        number = getattr(error, "errno", 0)
-        raise OSError(number, os.strerror(number), f"{error.message} {error.hint}".strip()) from error
+    except StepFailed as error:
+        raise OSError(error.errno, os.strerror(error.errno), error.path.removesuffix(": ") or None) from error
     return ""

@@ -14,7 +14,8 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+
+from runtime.outcome import Outcome
 
 DEADLINE_S = 10.0  # an emulated machine needs a second for what takes a millisecond; only what hangs gets here
 _LAST_WORDS_S = 1.0  # from SIGKILL to the end of a process that can be killed at all
@@ -22,36 +23,35 @@ _MOST_BYTES = 1 << 16
 _WORKED = b"+"
 
 
-class Outcome(NamedTuple):
-    """`worked` is None when that could not be found out. `said`: what was seen, or why not."""
-
-    worked: bool | None
-    said: str = ""
-
-
 def attempt(body: Callable[[], str], deadline_s: float = DEADLINE_S) -> Outcome:
     """How `body` ended in a child whose changes to itself nobody else sees. Nothing of it is left."""
     try:
         read, write = os.pipe2(os.O_CLOEXEC)
+        words = os.memfd_create("jobs-doctor", os.MFD_CLOEXEC)
         pid = os.fork()
     except OSError as error:
         return Outcome(None, f"no process could be made for it: {error.strerror}")
     if pid == 0:
-        _child(body, write)
+        _child(body, write, words)
     os.close(write)
-    with suppress(OSError):  # it may be faster than we are, and does the same
-        os.setpgid(pid, pid)
     try:
-        told = _hear(read, time.monotonic() + deadline_s)
+        return _outcome(pid, read, words, deadline_s)
     finally:
         os.close(read)
+        os.close(words)
+
+
+def _outcome(pid: int, read: int, words: int, deadline_s: float) -> Outcome:
+    with suppress(OSError):  # it may be faster than we are, and does the same
+        os.setpgid(pid, pid)
+    told = _hear(read, time.monotonic() + deadline_s)
     with suppress(OSError):
         os.killpg(pid, signal.SIGKILL)  # also after an answer: its children, if it left any
     number = _reap(pid)
     if told is None:
         return Outcome(None, f"no answer within {deadline_s:g} s")
     if not told:
-        return Outcome(False, f"killed by {_name(number)}" if number else "ended without a word")
+        return Outcome(False, f"killed by {_name(number)}" if number else _last_line(words) or "ended without a word")
     return Outcome(told[:1] == _WORKED, told[1:].decode(errors="replace"))
 
 
@@ -62,9 +62,12 @@ def refusal(error: OSError) -> str:
     return f"{errno.errorcode.get(number, number)}: {os.strerror(number)}{where}"
 
 
-def _child(body: Callable[[], str], write: int) -> None:
+def _child(body: Callable[[], str], write: int, words: int) -> None:
+    """What it prints goes into `words`: a library may complain and exit (libmnl does)."""
     said = b"-"
     try:
+        os.dup2(words, 1)
+        os.dup2(words, 2)
         os.setpgid(0, 0)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # SIGSYS of a seccomp filter would dump one
         said = _WORKED + body().encode()
@@ -90,6 +93,11 @@ def _hear(read: int, until: float) -> bytes | None:
             if len(heard) >= _MOST_BYTES:
                 return heard
     return heard or None  # a child of the child may hold the pipe
+
+
+def _last_line(words: int) -> str:
+    lines = os.pread(words, _MOST_BYTES, 0).decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
 
 
 def _reap(pid: int) -> int:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from runtime import syscalls as sc
-from runtime.attempt import Outcome, attempt
+from runtime.attempt import attempt
+from runtime.outcome import Outcome
 from runtime.slot import write_maps
 
 NAMESPACES = {

@@ -17,28 +17,36 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
-from config.settings import Settings
+from config.settings import Settings, load
 from jobs.client import Client
 from jobs.errors import HostError, JobsError
 from jobs.protocol import Cancel
 from runtime import launcher
+from scheduler.doctor import command
+from scheduler.doctor.finding import JOBS, JOBSD, LAUNCHER
 
 START_S = 60.0
 END_S = 60.0
 
 
 def become_launcher(settings: Settings) -> NoReturn:
-    """`jobsd launcher`: this process becomes the launcher, with its exact command line."""
+    """`jobsd launcher`: this process becomes the launcher, with its exact command line. Raises Unsupported."""
+    command.refuse(settings, LAUNCHER)
+    argv = _launcher(settings)
+    os.execv(argv[0], argv)
+
+
+def _launcher(settings: Settings) -> list[str]:
+    """Its command line, with the folders that it needs made."""
     os.makedirs(settings.run_dir, exist_ok=True)
     os.chmod(settings.run_dir, 0o711)  # noqa: S103 - everybody may reach the socket in it
     os.makedirs(f"{settings.state_dir}/spool", mode=0o700, exist_ok=True)
     os.chmod(settings.state_dir, 0o700)
-    argv = launcher.command(settings.state_dir, settings.run_dir)
-    os.execv(argv[0], argv)
+    return launcher.command(settings.state_dir, settings.run_dir)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Exit status of `jobs run`. `arguments` go to it as they are."""
+    """Exit status of `jobs run`. `arguments` go to it as they are. Raises HostError."""
     if os.geteuid() != 0:
         raise HostError(
             "no jobsd answers, and one for this command alone needs root",
@@ -57,7 +65,9 @@ def instance() -> Iterator[dict[str, str]]:
     environment = _environment(folder)
     launched = daemon = None
     try:
-        launched = _start([_beside("jobsd"), "launcher"], environment, f"{folder}/launcher.log")
+        settings = load(environ=environment)
+        command.refuse(settings, JOBSD, LAUNCHER, JOBS)
+        launched = _start(_launcher(settings), environment, f"{folder}/launcher.log")
         daemon = _start_daemon(folder, environment)
         yield environment
     finally:

@@ -2,23 +2,24 @@
 
     jobsd                      serve until SIGTERM or SIGINT
     jobsd launcher             become the launcher (a service of its own)
+    jobsd doctor               what this host offers and lacks; --json, --all
+    jobsd topology             its CPUs, memory and caches; --svg, --json, --from, --capture FILE
     jobsd run-embedded … SPEC  a launcher and a daemon for one `jobs run`, in a folder of their own
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import sys
 
 from config.settings import BadSetting, Settings, load
-from jobs.errors import EXIT_USER, HostError, JobsError
+from jobs.errors import EXIT_USER, JobsError
 
 
 def main() -> None:
     verb, *rest = sys.argv[1:] or [""]
     try:
-        settings = load()
+        settings = _settings(for_anybody=verb in ("doctor", "topology"))
         match verb:
             case "":
                 _serve(settings)
@@ -26,6 +27,14 @@ def main() -> None:
                 from scheduler import embedded
 
                 embedded.become_launcher(settings)
+            case "doctor":
+                from scheduler.doctor import command
+
+                sys.exit(command.run(settings, rest))
+            case "topology":
+                from scheduler import topology_command
+
+                sys.exit(topology_command.run(settings, rest))
             case "run-embedded":
                 from scheduler import embedded
 
@@ -39,13 +48,24 @@ def main() -> None:
         sys.exit(_complain(error.message, error.hint, error.exit_code))
 
 
+def _settings(*, for_anybody: bool) -> Settings:
+    """Raises BadSetting. Who may not read the file looks at the host with the defaults."""
+    try:
+        return load()
+    except PermissionError:
+        if not for_anybody:
+            raise
+        return Settings()
+
+
 def _serve(settings: Settings) -> None:
     """Raises JobsError when the daemon could not start, or had to stop."""
-    if os.geteuid() != 0:
-        raise HostError("jobsd needs root: it makes namespaces, groups and links for other users", hint="sudo jobsd")
     import anyio
 
     from scheduler.daemon import serve_until_signalled
+    from scheduler.doctor.refusing import refuse
+
+    refuse(settings)
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("pyroute2").setLevel(logging.WARNING)

@@ -16,7 +16,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("config", "jobs", "netbridge", "runtime", "scheduler")
-LAUNCHER_SIDE_STARTS = ("runtime/launcher.py", "runtime/monitor.py", "runtime/container.py", "runtime/errand.py")
+LAUNCHER_SIDE_STARTS = ("runtime/launcher.py", "runtime/monitor.py", "runtime/container.py", "runtime/errand.py",
+                        "runtime/hostprobe.py")  # fmt: skip
 IMPURE = {
     "os",
     "time",
@@ -196,6 +197,30 @@ def test_the_daemon_starts_no_process() -> None:
     # Not the daemon: `jobsd launcher` becomes the launcher; `jobs run` has a small parent of its own daemon.
     assert found <= {"scheduler/embedded.py: os.execv"}
     assert [module for module in modules() if "scheduler/embedded.py" in own(module)] == ["scheduler/program.py"]
+
+
+def test_the_daemon_does_not_try_its_host() -> None:
+    """Trying means children: `jobsd doctor` and the launcher's start do that, each before it is anything else."""
+    users = {module for module in modules() if "runtime/hostprobe.py" in own(module)}
+    assert users == {"scheduler/doctor/trying.py"}
+    assert [module for module in modules() if "scheduler/doctor/trying.py" in own(module)] == [
+        "scheduler/doctor/command.py"
+    ]
+    asking = {module for module in modules() if "scheduler/doctor/command.py" in own(module)}
+    assert asking == {"scheduler/embedded.py", "scheduler/program.py"}
+    assert users.isdisjoint(reached_from("scheduler/daemon.py") | reached_from("scheduler/doctor/refusing.py"))
+
+
+def reached_from(start: str) -> set[str]:
+    """The modules that it imports, directly or not."""
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += own(module)
+    return found
 
 
 def test_only_the_writer_appends_to_the_journal() -> None:

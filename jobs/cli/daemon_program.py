@@ -19,4 +19,9 @@ def become_jobsd(*arguments: str) -> NoReturn:
     if not found:
         raise HostError("no program 'jobsd' beside this one or on PATH", hint="install the whole package")
     sys.stdout.flush()
-    os.execv(found, [found, *arguments])
+    try:
+        os.execv(found, [found, *arguments])
+    except OSError as error:
+        raise HostError(
+            f"{found} can't be started: {error.strerror}", hint="you must be able to read the whole installation"
+        ) from error

@@ -28,6 +28,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "priority": "priority", "exec": "execute",
     },
     "Images": {"image": "image"},
+    "Host": {"doctor": "doctor", "topology": "topology"},
     "Shell": {"shell-init": "shell_init", "completion": "completion"},
 }  # fmt: skip
 COMMANDS = {name: module for section in SECTIONS.values() for name, module in section.items()}

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from jobs.host import ControllerMount, HostCaps
-from runtime.attempt import Outcome
+from runtime.outcome import Outcome
 
 FORMAT = 1
 
@@ -24,6 +24,7 @@ class Folder:
     path: str
     fstype: str
     point: str = ""  # where that filesystem is mounted
+    remote: bool = False  # of a server, or mounted by being looked at: it may hang, so it was not touched
     exists: bool = True
     writable: bool = True  # by whom asks; False on a read-only mount
     free_bytes: int = -1  # -1: not looked at
@@ -80,6 +81,7 @@ class Facts:
     init: str = ""  # "systemd" where that runs the host
     container: str = ""  # what told that this is one; "" where nothing did
     uid: int = 0
+    own_users: bool = False  # in a user namespace that is not the host's
     capabilities: tuple[str, ...] = ()  # effective
     caps: HostCaps
     hierarchies: tuple[Hierarchy, ...] = ()
@@ -112,16 +114,35 @@ class Facts:
         digits = ["".join(char for char in part if char.isdigit()) for part in (*parts, "", "")[:2]]
         return (int(digits[0]), int(digits[1])) if digits[0] and digits[1] else (0, 0)
 
+    @property
+    def powerless(self) -> bool:
+        """A plain user, or root without the one capability that is behind most of what is tried, or of less than it."""
+        return self.uid != 0 or self.own_users or "sys_admin" not in self.capabilities
+
+    @property
+    def untold(self) -> str:
+        """Why something is not known."""
+        if self.uid != 0:
+            return "only root can tell"
+        if self.own_users:
+            return "not told from inside a user namespace"
+        return "not told without CAP_SYS_ADMIN" if self.powerless else "not tried"
+
     def tried(self, name: str) -> bool | None:
-        """None when it was not tried, could not be, or was refused only because a plain user asked."""
+        """None when it was not tried, could not be, or was refused to one whom everything is refused."""
         outcome = self.tries.get(name)
-        if outcome is None or (self.uid != 0 and not outcome.worked and outcome.said.startswith(("EPERM", "EACCES"))):
+        if outcome is None or (not outcome.worked and self._explained(outcome)):
             return None
         return outcome.worked
 
+    def _explained(self, outcome: Outcome) -> bool:
+        """By who asks, not by the host."""
+        return self.own_users or (self.powerless and outcome.said.startswith(("EPERM", "EACCES")))
+
     def said(self, name: str) -> str:
+        """What was found, or why not; "" where the answer tells of who asked, not of the host."""
         outcome = self.tries.get(name)
-        return outcome.said if outcome else ""
+        return outcome.said if outcome and self.tried(name) is not None else ""
 
     def folder(self, role: str) -> Folder | None:
         return next((each for each in self.folders if each.role == role), None)

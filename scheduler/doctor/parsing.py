@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
+from typing import TYPE_CHECKING
 
-from runtime.hostcaps import MountLine
+if TYPE_CHECKING:
+    from runtime.hostcaps import MountLine
 
 # linux/capability.h, in the order of their bits.
 CAPABILITIES = (

@@ -49,6 +49,7 @@ def read_facts(settings: Settings, asked_by: str, caps: HostCaps | None = None) 
         init="systemd" if os.path.isdir("/run/systemd/system") else "",
         container=_container(),
         uid=os.geteuid(),
+        own_users=_text("/proc/self/uid_map").split() not in ([], ["0", "0", "4294967295"]),
         capabilities=parsing.capabilities(status),
         caps=caps,
         hierarchies=_hierarchies(settings, caps, mounts),
@@ -81,10 +82,7 @@ def _container() -> str:
     for path in ("/.dockerenv", "/run/.containerenv", "/run/systemd/container"):
         if os.path.exists(path):
             return path
-    if "container=" in _text("/proc/1/environ"):
-        return "container= in the environment of pid 1"
-    ids = _text("/proc/self/uid_map").split()
-    return "/proc/self/uid_map: not the host's own ids" if ids and ids != ["0", "0", "4294967295"] else ""
+    return "container= in the environment of pid 1" if "container=" in _text("/proc/1/environ") else ""
 
 
 # ── cgroups ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -190,7 +188,7 @@ def _folder(role: str, path: str, mounts: list[MountLine]) -> Folder:
     mount = parsing.mount_of(path, mounts)
     fstype, point = (mount.fstype, mount.point) if mount else ("", "")
     if hostcaps.may_hang(fstype):
-        return Folder(role, path, fstype, point)
+        return Folder(role, path, fstype, point, remote=True)
     near = nearest(path)
     return Folder(
         role,

@@ -1,4 +1,4 @@
-"""Facts by reading and by trying: for `jobsd doctor` and the launcher's start, programs of one thread. Never the daemon.
+"""Facts by reading and by trying: for `jobsd doctor` and the launcher's start, which have one thread. Not the daemon.
 
 What is tried happens in children and is undone there (runtime/hostprobe.py). Where the kernel would load a module for
 it, it is not tried: to look must not change the host.
@@ -14,10 +14,9 @@ from config.settings import Settings
 from netbridge import trial
 from netbridge.names import NetworkSettings
 from runtime import hostcaps
-from runtime.attempt import Outcome
 from runtime.cgroups import device_bpf, net_egress, programs
-from runtime.hostcaps import may_hang
 from runtime.hostprobe import Ask, in_own_network, load_program, probe
+from runtime.outcome import Outcome
 from scheduler.doctor.facts import Facts
 from scheduler.doctor.reading import nearest, read_facts
 
@@ -45,9 +44,9 @@ def try_facts(settings: Settings, asked_by: str) -> Facts:
 
 def _ask(facts: Facts, settings: Settings) -> Ask:
     state = nearest(settings.state_dir)
-    folders = {each.path: each for each in facts.folders if each.exists and not may_hang(each.fstype)}
+    folders = {each.path: each for each in facts.folders if each.exists and not each.remote}
     by_filesystem = {each.point: path for path, each in reversed(folders.items())}  # each filesystem once
-    local = not may_hang(next(each.fstype for each in facts.folders if each.role == "state"))
+    local = not any(each.remote for each in facts.folders if each.role == "state")
     return Ask(
         id_base=settings.id_first,
         id_count=_BLOCK,

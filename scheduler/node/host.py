@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from config.settings import Settings
-from jobs.errors import HostError, Unsupported
+from jobs.errors import HostError
 from jobs.events import Event
 from jobs.host import HostCaps, Topology
 from jobs.spec import Image
@@ -36,8 +35,6 @@ from scheduler.node.link import LauncherLink
 from scheduler.topology import read_topology
 
 log = logging.getLogger("jobs.node")
-
-REAPERS = ("catatonit", "tini-static")
 
 
 @dataclass(slots=True)
@@ -65,34 +62,21 @@ class Host:
 
 
 def probe(settings: Settings) -> tuple[HostCaps, Topology]:
-    """What this host offers, with the private mounts in place and the freezer of the settings. Raises Unsupported."""
+    """What this host offers, with the private mounts in place and the freezer of the settings.
+
+    That the host has that freezer was asked before it was touched (scheduler/doctor/refusing.py).
+    """
     mounted = private_mounts.to_mount(net_controllers=settings.mount_net_controllers, kernel=syscalls.linux())
     private_mounts.mount_missing(f"{settings.run_dir}/cgroup", mounted)
     caps = hostcaps.probe(f"{settings.run_dir}/cgroup")
     if settings.freezer == "v1":
         caps = hostcaps.forced_v1(caps)
-    if settings.freezer not in ("auto", caps.freezer):
-        private_mounts.unmount(f"{settings.run_dir}/cgroup")
-        raise Unsupported(
-            f"the setting freezer = {settings.freezer!r} cannot be had: this host offers {caps.freezer or 'none'}",
-            hint='set freezer = "auto"',
-        )
     return caps, read_topology(_text, os.listdir, use_isolated_cpus=settings.use_isolated_cpus)
 
 
 def _text(path: str) -> str:
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
-
-
-def find_reaper(settings: Settings) -> str:
-    """Path of the static pid 1. Raises Unsupported."""
-    if settings.init:
-        return settings.init
-    for name in REAPERS:
-        if found := shutil.which(name, path="/usr/bin:/usr/sbin:/usr/local/bin:/bin"):
-            return found
-    raise Unsupported("neither catatonit nor tini-static is installed", hint="install the package catatonit or tini")
 
 
 def make_folders(settings: Settings) -> None:
@@ -168,7 +152,7 @@ async def open_host(
             launcher=link.get,
             launcher_back=link.back,
             report=report,
-            init=find_reaper(settings),
+            init=hostcaps.find_reaper(settings.init),
             seccomp=seccomp.default_program(),
             io_devices=disks_of(settings.state_dir),
             interfaces=await network.prepare_host_priority(),

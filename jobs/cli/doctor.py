@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from jobs.cli.arguments import AsJson
+
+EXAMPLES = """
+jobs doctor
+sudo jobs doctor                       also what only root can try
+jobs doctor --json > host.json         to send to somebody; paths of mounts are in it, names and addresses not
+"""
+
+
+def command(
+    everything: Annotated[bool, typer.Option("--all", help="A line for each thing that is fine, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What this host offers and lacks, what that costs, and what mends it.
+
+    Needs no daemon and changes nothing: what only trying can tell is tried in a child and undone. Exits with 3 when
+    jobs can't run here.
+    """
+    from jobs.cli.daemon_program import become_jobsd
+
+    become_jobsd("doctor", *(["--json"] if as_json else []), *(["--all"] if everything else []))
