@@ -37,6 +37,8 @@ class Io:
 class Resources:
     cpus: float = 1.0  # whole: pinned and exclusive; with a fraction: shares of the pool
     memory_bytes: int = 1 << 30
+    memory_high_bytes: int = 0  # throttled and reclaimed from here on; 0: never
+    memory_min_bytes: int = 0  # not reclaimed for others
     swap_bytes: int = 0
     pids: int = 4096
     cpu_weight: int = 100  # 1–10000, as cpu.weight

@@ -65,6 +65,8 @@ def _resources(given: Resources) -> spec.Resources:
     return spec.Resources(
         cpus=given.cpus,
         memory_bytes=given.memory,
+        memory_high_bytes=given.memory_high,
+        memory_min_bytes=given.memory_min,
         swap_bytes=given.swap,
         pids=given.pids,
         cpu_weight=given.cpu_weight,

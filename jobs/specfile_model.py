@@ -116,6 +116,12 @@ class Resources(Table):
     memory: Annotated[
         int, PlainValidator(values.size(_PROGRAM_MIN, "no program starts in less")), WithJsonSchema(_SIZE)
     ] = _default("1GiB", "Most memory; beyond it the kernel kills: the job, with cgroup v1 a process of it.")
+    memory_high: Annotated[int, PlainValidator(values.size(0, "")), WithJsonSchema(_SIZE)] = _default(
+        "0", "From here on the job is slowed down and its memory taken back, before it is killed; 0: never. cgroup v2."
+    )
+    memory_min: Annotated[int, PlainValidator(values.size(0, "")), WithJsonSchema(_SIZE)] = _default(
+        "0", "As much of its memory, page cache too, is never taken back for others. cgroup v2."
+    )
     swap: Annotated[int, PlainValidator(values.size(0, "")), WithJsonSchema(_SIZE)] = _default(
         "0", "Swap space on top of the memory."
     )

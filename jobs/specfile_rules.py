@@ -7,6 +7,7 @@ from math import ceil, isfinite
 from typing import Any
 
 from jobs.specfile_problems import Found
+from jobs.units import parse_size, render_size
 
 
 def of_keys(data: Mapping[str, Any]) -> list[Found]:
@@ -18,7 +19,31 @@ def of_keys(data: Mapping[str, Any]) -> list[Found]:
         found.append(
             Found((), "neither command nor script is given; needs one of them", 'for example command = ["true"]')
         )
-    return found + _of_placement(data) + _of_network(data.get("network"))
+    return found + _of_memory(data.get("resources")) + _of_placement(data) + _of_network(data.get("network"))
+
+
+def _of_memory(resources: object) -> list[Found]:
+    """What is slowed down or protected lies below the limit. Sizes that are none are told of elsewhere."""
+    if not isinstance(resources, dict):
+        return []
+    most = _bytes(resources.get("memory", "1GiB"))
+    return [
+        Found(
+            ("resources", key),
+            f"{given!r} is more than memory, which is {render_size(most)}",
+            f"raise memory, or lower {key}",
+        )
+        for key in ("memory_high", "memory_min")
+        if most and _bytes(given := resources.get(key, 0)) > most
+    ]
+
+
+def _bytes(given: object) -> int:
+    """0 for what is no size."""
+    try:
+        return parse_size(given) if isinstance(given, str | int) else 0
+    except ValueError:
+        return 0
 
 
 def _of_placement(data: Mapping[str, Any]) -> list[Found]:

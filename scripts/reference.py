@@ -227,7 +227,7 @@ def error_table() -> str:
 
 def api() -> str:
     nothing: Any = None  # only the description is wanted; no route is called
-    parts = Parts(nothing, nothing, nothing, nothing, nothing, nothing, nothing, Access(), nothing)
+    parts = Parts(nothing, nothing, nothing, nothing, nothing, nothing, nothing, Access(), nothing, nothing, nothing)
     description = create_app(parts).openapi()
     lines = [
         MADE.format(source="scheduler/api/"), "# The API\n",

@@ -4,7 +4,7 @@ Read in this order:
 
     limits.py          what a job may use, as one value (pure)
     files.py           the only place that reads and writes kernel files here: one os.write each, read back
-    memory.py hugetlb.py cpu.py cpuset.py blkio.py net_cls.py net_prio.py devices.py pids.py
+    memory.py memory_min.py hugetlb.py cpu.py cpuset.py blkio.py net_cls.py net_prio.py devices.py pids.py
                        one module per controller: `apply(place, limits)` for v1 and v2 side by side
     net_egress.py      the priority class by BPF; net_priority.py: what carries it on which host
     pressure.py        PSI: how long the container waited, and for what

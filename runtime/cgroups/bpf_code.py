@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 LOAD = 0x61  # BPF_LDX | BPF_MEM | BPF_W: to = *(u32 *)(source + offset)
-STORE = 0x62  # BPF_ST | BPF_MEM | BPF_W: *(u32 *)(to + offset) = value
+STORE = 0x63  # BPF_STX | BPF_MEM | BPF_W: *(u32 *)(to + offset) = source
 MOVE = 0xB7  # BPF_ALU64 | BPF_MOV | BPF_K
 COPY = 0xBF  # BPF_ALU64 | BPF_MOV | BPF_X
 AND = 0x57  # BPF_ALU64 | BPF_AND | BPF_K

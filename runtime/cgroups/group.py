@@ -13,7 +13,20 @@ import anyio
 
 from jobs.errors import StepFailed, Unsupported
 from jobs.events import Usage
-from runtime.cgroups import blkio, cpu, cpuset, devices, hugetlb, memory, net_cls, net_egress, net_prio, pids, pressure
+from runtime.cgroups import (
+    blkio,
+    cpu,
+    cpuset,
+    devices,
+    hugetlb,
+    memory,
+    memory_min,
+    net_cls,
+    net_egress,
+    net_prio,
+    pids,
+    pressure,
+)
 from runtime.cgroups.files import NotKept, table
 from runtime.cgroups.freezer import Freezer
 from runtime.cgroups.freezer_v1 import FreezerV1
@@ -178,6 +191,8 @@ class JobGroup:
         for place in self._all_places():
             for group in subgroups(place.job):
                 await _remove_directory(group)
+        if (mem := self.places.get("memory")) and mem.version == 2:
+            memory_min.release(mem)
 
     # Inside
 

@@ -41,6 +41,8 @@ class Limits:
     """All units as the names say. A field at its default asks for nothing and still overwrites an older limit."""
 
     memory_bytes: int
+    memory_high_bytes: int = 0  # 0: none
+    memory_min_bytes: int = 0
     swap_bytes: int = 0
     pids: int = UNLIMITED
     cpu_weight: int = 100  # 1–10000
@@ -77,6 +79,8 @@ def limits_of(
     priority = PriorityClass(network_class).skb_priority
     return Limits(
         memory_bytes=wanted.memory_bytes,
+        memory_high_bytes=wanted.memory_high_bytes,
+        memory_min_bytes=wanted.memory_min_bytes,
         swap_bytes=wanted.swap_bytes,
         pids=wanted.pids,
         cpu_weight=cpu_weight,

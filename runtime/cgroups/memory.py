@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 
+from runtime.cgroups import memory_min
 from runtime.cgroups.files import confirm, exchange, exists, number, put, read, table, write
 from runtime.cgroups.limits import Limits
 from runtime.cgroups.place import Place
@@ -34,6 +35,8 @@ def _apply_v1(place: Place, limits: Limits) -> tuple[str, ...]:
         steps.reverse()
     for path, value in steps:
         _put_bytes(path, value, "-1")
+    if limits.memory_high_bytes or limits.memory_min_bytes:
+        notes += ("memory_high and memory_min hold nowhere: the memory controller of this host is on cgroup v1",)
     return notes
 
 
@@ -41,10 +44,13 @@ def _apply_v2(place: Place, limits: Limits) -> tuple[str, ...]:
     """`oom.group`: the kernel kills all of the container or nothing, never one process in its middle."""
     _put_bytes(f"{place.run}/memory.max", limits.memory_bytes, "max")
     put(f"{place.run}/memory.oom.group", "1")
-    if not exists(f"{place.run}/memory.swap.max"):
-        return () if limits.swap_bytes < 0 else ("swap can't be limited on this host: memory.swap.max is missing",)
-    _put_bytes(f"{place.run}/memory.swap.max", limits.swap_bytes, "max")
-    return ()
+    _put_bytes(f"{place.run}/memory.high", limits.memory_high_bytes or -1, "max")
+    notes = memory_min.protect(place, limits.memory_min_bytes)
+    if exists(f"{place.run}/memory.swap.max"):
+        _put_bytes(f"{place.run}/memory.swap.max", limits.swap_bytes, "max")
+    elif limits.swap_bytes >= 0:
+        notes += ("swap can't be limited on this host: memory.swap.max is missing",)
+    return notes
 
 
 def _put_bytes(path: str, value: int, endless: str) -> None:

@@ -11,12 +11,14 @@ from runtime.cgroups.limits import Limits
 from runtime.cgroups.place import Place
 from runtime.cgroups.programs import EGRESS, attach
 
+_VALUE = 2  # a register
 _PRIORITY = 32  # offsetof(struct __sk_buff, priority) in linux/bpf.h
 
 
 def program(priority: int) -> bytes:
-    """skb->priority = `priority`; the packet goes on."""
-    return op(STORE, CONTEXT, offset=_PRIORITY, value=priority) + op(MOVE, RESULT, value=1) + op(EXIT)
+    """skb->priority = `priority`; the packet goes on. By way of a register: Linux 6.1 stores no constant there."""
+    store = op(MOVE, _VALUE, value=priority) + op(STORE, CONTEXT, _VALUE, offset=_PRIORITY)
+    return store + op(MOVE, RESULT, value=1) + op(EXIT)
 
 
 def apply(place: Place, limits: Limits) -> tuple[str, ...]:

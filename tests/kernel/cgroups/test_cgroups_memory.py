@@ -9,7 +9,8 @@ import sys
 import anyio
 import pytest
 
-from runtime.cgroups.files import exists, number, read, write
+from runtime.cgroups import memory
+from runtime.cgroups.files import exists, number, read, table, write
 from runtime.cgroups.limits import Limits
 
 MIB = 1 << 20
@@ -90,6 +91,79 @@ signal.pause()
     assert process.stdout.readline() == b"\n", process.stderr.read()
     assert (64 + 32 + 16) * MIB <= group.resident_bytes() <= (64 + 32 + 16 + 14) * MIB
     anyio.run(group.kill)
+
+
+READ_AGAIN = """
+import os, sys
+size = int(sys.argv[2]) << 20
+with open(sys.argv[1], "r+b", buffering=0) as file:
+    if os.fstat(file.fileno()).st_size < size:
+        for _ in range(size >> 20):
+            file.write(bytes(1 << 20))
+        os.fsync(file.fileno())
+    file.seek(0)
+    while file.read(1 << 20):
+        pass
+"""
+
+
+@pytest.fixture
+def on_disk(tmp_path):
+    """Two files whose page cache is a job's memory."""
+    for name in ("one", "two"):
+        (tmp_path / name).touch()
+    return str(tmp_path / "one"), str(tmp_path / "two")
+
+
+@pytest.mark.needs("cgroup2.memory")
+def test_memory_high_takes_back_before_the_limit_kills(bench, on_disk):
+    group = bench.group(Limits(memory_bytes=256 * MIB, memory_high_bytes=32 * MIB))
+    assert bench.python(group, READ_AGAIN, on_disk[0], "96")[0] == 0
+    place = group.places["memory"]
+    events = table(f"{place.run}/memory.events")
+    assert events["high"] > 0 and events["max"] == events["oom_kill"] == 0
+    assert memory.peak_bytes(place) == 0 or memory.peak_bytes(place) < 64 * MIB
+    group.apply(Limits(memory_bytes=256 * MIB))
+    assert read(f"{place.run}/memory.high") == "max"
+
+
+@pytest.mark.needs("cgroup2.memory")
+@pytest.mark.parametrize("claimed", [64, 0])
+def test_memory_min_keeps_the_cache_of_a_job(bench, on_disk, claimed):
+    """Two jobs share 128 MiB; the second one reads much. `0` is the control: there the first one loses its cache."""
+    first = bench.group(Limits(memory_bytes=128 * MIB, memory_min_bytes=claimed * MIB))
+    second = bench.group(Limits(memory_bytes=128 * MIB))
+    place = first.places["memory"]
+    root = place.job.rpartition("/")[0]
+    assert read(f"{root}/memory.min") == str(claimed * MIB)
+    write(f"{root}/memory.max", str(128 * MIB))
+    assert bench.python(first, READ_AGAIN, on_disk[0], "40")[0] == 0
+    for _ in range(3):
+        assert bench.python(second, READ_AGAIN, on_disk[1], "256")[0] == 0
+    kept = table(f"{place.run}/memory.stat")["file"]
+    assert kept >= 38 * MIB if claimed else kept < 20 * MIB
+    anyio.run(first.remove)
+    assert read(f"{root}/memory.min") == "0"
+
+
+@pytest.mark.needs("cgroup2.memory")
+def test_what_the_host_does_not_protect_is_told(caps, make_bench):
+    bench = make_bench(caps)
+    bench.tree.root += "/below"
+    bench.tree.prepare()
+    group = bench.group(Limits(memory_bytes=128 * MIB, memory_min_bytes=64 * MIB))
+    (note,) = (note for note in group.notes if "memory_min" in note)
+    above = group.places["memory"].job.removesuffix(f"/below/{group.execution_id}")
+    assert f"{above}/memory.min" in note
+    anyio.run(group.remove)
+    bench.tree.remove_root()
+    bench.tree.root = bench.tree.root.removesuffix("/below")
+
+
+@pytest.mark.needs("cgroup1.memory")
+def test_v1_says_that_it_has_neither(v1_bench):
+    group = v1_bench.group(Limits(memory_bytes=128 * MIB, memory_high_bytes=64 * MIB))
+    assert any("cgroup v1" in note and "memory_high" in note for note in group.notes)
 
 
 def test_limit_is_whole_pages_and_read_back(bench):

@@ -32,6 +32,8 @@ writable = "2GiB"
 [resources]
 cpus = 2
 memory = "4GiB"
+memory_high = "3GiB"
+memory_min = "1GiB"
 swap = "0"
 pids = 512
 cpu_weight = 100
@@ -74,6 +76,8 @@ def test_every_key() -> None:
         resources=Resources(
             cpus=2.0,
             memory_bytes=4 << 30,
+            memory_high_bytes=3 << 30,
+            memory_min_bytes=1 << 30,
             pids=512,
             io=Io(100, 100 << 20, 50 << 20),
             hugepages=((2 << 20, 64),),

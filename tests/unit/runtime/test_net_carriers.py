@@ -54,7 +54,7 @@ def test_what_is_mounted_privately(allowed: bool, kernel: tuple[int, int], expec
     assert to_mount(net_controllers=allowed, kernel=kernel) == expected
 
 
-def test_the_program_is_three_instructions() -> None:
-    """*(u32 *)(r1 + 32) = class; r0 = 1; exit."""
-    code = struct.unpack("=" + "BBhI" * 3, program(PriorityClass.HIGH.skb_priority))
-    assert code == (0x62, 1, 32, 0x4A0B0003, 0xB7, 0, 0, 1, 0x95, 0, 0, 0)
+def test_the_program_is_four_instructions() -> None:
+    """r2 = class; *(u32 *)(r1 + 32) = r2; r0 = 1; exit."""
+    code = struct.unpack("=" + "BBhI" * 4, program(PriorityClass.HIGH.skb_priority))
+    assert code == (0xB7, 2, 0, 0x4A0B0003, 0x63, 0x21, 32, 0, 0xB7, 0, 0, 1, 0x95, 0, 0, 0)
