@@ -76,7 +76,7 @@ def test_cpus_that_come_later_are_used(run: Crowd, tools: str) -> None:
 
 @SEVERAL_NODES
 def test_pages_follow_a_job_that_is_resumed_on_another_node(run: Crowd, tools: str) -> None:
-    (job,) = start(run, tools, Asked(1, "mover", 2, '"local"', (), threads=4, processes=2))
+    (job,) = start(run, tools, Asked(1, "mover", 2, '"local"', (), threads=4, processes=2, mib=8))
     before, (home,) = run.seen[job], run.recorded[job].mems
     both = come_back_elsewhere(run, tools, job, Asked(1, "blocker", 2, f"[{home}]", ()))
     run.look(both)
