@@ -286,11 +286,17 @@ def _sysfs(inputs: Inputs) -> list[Step]:
 
 
 def _cgroups(caps: HostCaps) -> list[Step]:
-    """The hierarchies as the job's cgroup namespace shows them, read-only, with the host's folder names."""
+    """The hierarchies as the job's cgroup namespace shows them, read-only, with the host's folder names.
+
+    Beside a v2 that has all the rest, net_cls and net_prio are not shown: language runtimes look for their limits at
+    /sys/fs/cgroup itself, and a v1 layout there would hide them.
+    """
     by_path: dict[str, list[str]] = {}
     for mount in caps.controllers.values():
         if mount.version == 1:
             by_path.setdefault(mount.path, []).append("blkio" if mount.controller == "io" else mount.controller)
+    if caps.unified and all(name in ("net_cls", "net_prio") for names in by_path.values() for name in names):
+        by_path = {}
     if not by_path:
         return [s.Fresh("cgroup2", "/sys/fs/cgroup", read_only=True, executable=False)] if caps.unified else []
     found: list[Step] = [s.Fresh("tmpfs", "/sys/fs/cgroup", (("mode", "755"), ("size", "1m")), executable=False)]

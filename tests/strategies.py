@@ -21,6 +21,8 @@ RESOURCES = st.builds(
     Resources,
     cpus=st.one_of(st.integers(1, 512).map(float), st.floats(0.001, 64)),
     memory_bytes=SIZES,
+    memory_high_bytes=SIZES,
+    memory_min_bytes=SIZES,
     swap_bytes=SIZES,
     pids=SMALL,
     cpu_weight=st.integers(1, 10000),

@@ -213,7 +213,11 @@ def test_mount_points_inside_a_bound_folder_are_not_made_by_the_hosts_root() -> 
 
 
 def test_pure_v2_has_one_hierarchy_at_the_root_of_the_folder() -> None:
-    assert fresh(inputs(caps=PURE_V2))["/sys/fs/cgroup"].fstype == "cgroup2"
+    """Also with net_cls and net_prio mounted privately beside it: runtimes look for memory.max at that place."""
+    private = {name: ControllerMount(name, 1, f"/run/jobs/cgroup/{name}") for name in ("net_cls", "net_prio")}
+    for caps in (PURE_V2, replace(PURE_V2, controllers={**PURE_V2.controllers, **private})):
+        shown = {target: step for target, step in fresh(inputs(caps=caps)).items() if target.startswith("/sys/fs/cgr")}
+        assert [(target, step.fstype) for target, step in shown.items()] == [("/sys/fs/cgroup", "cgroup2")]
     hybrid = fresh(inputs())
     assert hybrid["/sys/fs/cgroup/blkio"].options == (("blkio", ""),)
     assert hybrid["/sys/fs/cgroup/unified"].fstype == "cgroup2"
