@@ -148,7 +148,9 @@ class Placement(Table):
             {"anyOf": [_words("local", "spread", "any"), {"type": "array", "items": _integer(0, 1023), "minItems": 1}]}
         ),
     ] = Field(
-        "local", description="Memory nodes: as few as possible (local), as many as possible (spread), any, or a list."
+        "local",
+        description="Memory nodes: as few as possible (local), as many as possible with pages going round them "
+        "(spread), any, or a list.",
     )
     cores: Annotated[
         Literal["shared", "whole"],
