@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import pytest
+from leaks import polled
 
+from runtime import syscalls
+from runtime.cgroups.device_bpf import program
 from runtime.cgroups.devices import rule_for
 from runtime.cgroups.files import read
 from runtime.cgroups.limits import STANDARD_DEVICES, DeviceRule, Limits
+from runtime.cgroups.programs import DEVICE, attach, attached
 
+PROJECT = Path(__file__).parents[3]
 GENEROUS = Limits(memory_bytes=256 << 20)
 OPEN = """
 import os, sys
@@ -81,6 +89,52 @@ def test_a_running_program_never_meets_deny_all(device_bench):
     os.unlink(flag)
     assert process.returncode == 0, err
     assert int(out) > 0
+
+
+def lives(program: int) -> bool:
+    try:
+        os.close(syscalls.bpf_program_fd(program))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def test_v2_has_one_program_at_a_time_and_none_afterwards(v2_bench):
+    """As the kernel lists them (BPF_PROG_QUERY); a replaced program is gone from the kernel, and so is the last one."""
+    group, seen = v2_bench.group(GENEROUS), []
+    for more in ((), (rule_for("/dev/fuse"),)) * 4:
+        group.apply(replace(GENEROUS, devices=(*STANDARD_DEVICES, *more)))
+        (program,) = attached(group.run_unified, DEVICE)
+        seen.append(program)
+    assert len(set(seen)) == 8
+    assert polled(lambda: [program for program in seen if lives(program)] == seen[-1:], 20)
+    anyio.run(group.remove)
+    assert polled(lambda: not lives(seen[-1]), 20)
+
+
+def test_v2_rules_outlive_who_set_them(v2_bench):
+    """The group keeps its program: a daemon that is killed opens nothing to the job."""
+    group = v2_bench.group(replace(GENEROUS, devices=(*STANDARD_DEVICES, rule_for("/dev/kmsg", "r"))))
+    code = (
+        "import os, signal, sys; from runtime.cgroups.programs import DEVICE, attach; "
+        "from runtime.cgroups.device_bpf import program; from runtime.cgroups.limits import STANDARD_DEVICES; "
+        "attach(sys.argv[1], DEVICE, program(STANDARD_DEVICES)); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert tries(v2_bench, group, "/dev/kmsg", "r") == ["ok"]
+    setter = subprocess.run([sys.executable, "-c", code, group.run_unified], cwd=PROJECT, check=False)
+    assert setter.returncode == -signal.SIGKILL
+    assert tries(v2_bench, group, "/dev/kmsg", "r", "/dev/null", "rw") == ["Operation not permitted", "ok"]
+
+
+def test_v2_a_group_below_is_bound_too(v2_bench):
+    """What a job makes below its group (nested containers) can allow itself nothing more."""
+    group = v2_bench.group(GENEROUS)
+    below = f"{group.run_unified}/below"
+    os.mkdir(below)
+    attach(below, DEVICE, program((*STANDARD_DEVICES, rule_for("/dev/kmsg", "r"))))
+    script = f'echo 0 > {below}/cgroup.procs; exec "$@"'
+    argv = ["/bin/sh", "-c", script, "sh", sys.executable, "-I", "-S", "-c", OPEN, "/dev/kmsg", "r"]
+    assert v2_bench.run(group, argv)[1].split("\n")[0] == "Operation not permitted"
 
 
 def test_v1_list_reads_back(v1_bench):
