@@ -9,12 +9,16 @@ from jobs.cli.arguments import AsJson
 EXAMPLES = """
 jobs doctor
 sudo jobs doctor                       also what only root can try
+jobs doctor --from host.json           read it
 jobs doctor --json > host.json         to send to somebody; paths of mounts are in it, names and addresses not
 """
 
 
 def command(
     everything: Annotated[bool, typer.Option("--all", help="A line for each thing that is fine, too.")] = False,
+    saved: Annotated[
+        str, typer.Option("--from", metavar="FILE", help="Another host: what --json gave there.", show_default=False)
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """What this host offers and lacks, what that costs, and what mends it.
@@ -24,4 +28,5 @@ def command(
     """
     from jobs.cli.daemon_program import become_jobsd
 
-    become_jobsd("doctor", *(["--json"] if as_json else []), *(["--all"] if everything else []))
+    flags = [*(["--json"] if as_json else []), *(["--all"] if everything else [])]
+    become_jobsd("doctor", *flags, *(["--from", saved] if saved else []))

@@ -59,7 +59,7 @@ def _layers(facts: Facts) -> Iterator[Finding]:
             "files",
             "imported images",
             "missing",
-            f"no overlay on idmapped layers on {kind}: {facts.said('overlay:idmapped') or 'that filesystem can not'}",
+            f"state_dir is on {kind}, no layers for jobs: {facts.said('overlay:idmapped') or 'it cannot be idmapped'}",
             'jobs image import can\'t be used; image.source = "host" and "dir:…" can',
             "Linux 5.19 or later" if old else "the setting state_dir, to a folder on ext4, xfs or btrfs",
             state.path if state else "",

@@ -59,7 +59,7 @@ def privileges(facts: Facts, settings: Settings) -> Iterator[Finding]:
             "capabilities",
             "fatal",
             f"root without {', '.join(f'CAP_{name.upper()}' for name in lacking)}",
-            f"no job can start: it takes that for {', '.join(dict.fromkeys(_NEEDED[name][1] for name in lacking))}",
+            f"no job can start: needed for {'; '.join(dict.fromkeys(_NEEDED[name][1] for name in lacking))}",
             _give_back(facts, lacking),
             "/proc/self/status",
             stops,
@@ -107,8 +107,10 @@ def _give_back(facts: Facts, names: list[str]) -> str:
 
 
 def kernel(facts: Facts, settings: Settings) -> Iterator[Finding]:
-    yield _version(facts)
-    yield _calls(facts)
+    version = _version(facts)
+    yield version
+    if version.state != "fatal":  # else that is why
+        yield _calls(facts)
 
 
 def _version(facts: Facts) -> Finding:

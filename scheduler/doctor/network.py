@@ -159,7 +159,7 @@ def _host_network(facts: Facts, settings: Settings) -> Iterator[Finding]:
     """Of what is there now, and of what the daemon mounts for itself."""
     mounted = {name for name in ("net_prio", "net_cls") if name in facts.compiled and settings.mount_net_controllers}
     by = carriers(facts.caps, "host") or tuple(sorted(mounted))
-    if by or "bpf:egress" not in facts.tries:
+    if by or not facts.hierarchies or "bpf:egress" not in facts.tries:
         if by:
             yield ok("network", "classes of host-network jobs", f"by {', '.join(by)}")
         return

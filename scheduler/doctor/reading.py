@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import time
+from dataclasses import replace
 from ipaddress import IPv4Network
 
 from config.settings import Settings
@@ -17,6 +18,7 @@ from jobs.units import render_size
 from netbridge import nft
 from netbridge.names import mac_of
 from runtime import hostcaps, seccomp
+from runtime.cgroups import private_mounts
 from runtime.hostcaps import MountLine
 from scheduler.doctor import parsing
 from scheduler.doctor.facts import Facts, Folder, Hierarchy, Machine, Wires
@@ -30,6 +32,8 @@ SYSCTLS = (
     "net/ipv4/conf/all/rp_filter", "net/bridge/bridge-nf-call-iptables", "kernel/yama/ptrace_scope",
     "kernel/apparmor_restrict_unprivileged_userns", "kernel/pid_max", "vm/overcommit_memory",
 )  # fmt: skip
+
+_UNIT = "system.slice/jobs-cgroup.service"  # config/systemd
 
 
 def read_facts(settings: Settings, asked_by: str, caps: HostCaps | None = None) -> Facts:
@@ -76,6 +80,14 @@ def read_facts(settings: Settings, asked_by: str, caps: HostCaps | None = None) 
         clock_behind_s=max(0.0, os.stat(__file__).st_mtime - time.time()),
         zones=os.path.isdir("/usr/share/zoneinfo/Europe"),
     )
+
+
+def as_packaged(settings: Settings) -> Settings:
+    """The units tell jobsd by a variable where its groups are, and whoever asks the doctor does not have it."""
+    points = private_mounts.mount_points(_text("/proc/self/mountinfo"), "cgroup2")
+    if settings.cgroup_root == Settings().cgroup_root and any(os.path.isdir(f"{each}/{_UNIT}") for each in points):
+        return replace(settings, cgroup_root=_UNIT)
+    return settings
 
 
 def _container() -> str:

@@ -18,10 +18,16 @@ _PLAIN = "\x1b[0m"
 def report(
     facts: Facts, findings: Sequence[Finding], *, width: int, colour: bool = False, everything: bool = False
 ) -> str:
-    """The whole page. `everything`: what is fine gets a line each too."""
+    """The whole page. `everything`: what is fine gets a line each too.
+
+    Where something is fatal, the rest can wait: of it only what was seen is shown.
+    """
     problems = [each for each in findings if each.state in _COLOURS]
-    parts = [_heading(facts), "\n".join(_wrapped("", _verdict(facts, problems), width))]
-    parts += ["\n".join(lines_of(each, width=width, colour=colour)) for each in problems]
+    brief = any(each.state == "fatal" for each in problems) and not everything
+    parts = [*_wrapped("", _heading(facts), width), *_wrapped("", _verdict(facts, problems), width)]
+    for each in problems:
+        lines = lines_of(each, width=width, colour=colour, seen_only=brief and each.state != "fatal")
+        parts.append("\n".join(lines))
     parts += ["\n".join(part) for part in (_unknown(findings, width), _fine(findings, width, everything)) if part]
     return "\n".join(parts)
 
@@ -31,11 +37,13 @@ def refusal(findings: Iterable[Finding]) -> str:
     return "\n".join(line for each in findings for line in lines_of(each, width=100))
 
 
-def lines_of(finding: Finding, *, width: int, colour: bool = False) -> list[str]:
+def lines_of(finding: Finding, *, width: int, colour: bool = False, seen_only: bool = False) -> list[str]:
     word = finding.state.upper() if finding.state == "fatal" else finding.state
     shown = f"{_COLOURS.get(finding.state, '')}{word}{_PLAIN}" if colour else word
     head = _wrapped(f"{word:<{_INDENT}}", f"{_title(finding)}: {finding.seen}", width)
     head[0] = shown + head[0][len(word) :]
+    if seen_only:
+        return head
     costs = _wrapped(f"{'':<{_INDENT}}costs: ", finding.costs, width)
     mends = _wrapped(f"{'':<{_INDENT}}mend:  ", finding.mends, width) if finding.mends else []
     return [*head, *costs, *mends]
@@ -59,7 +67,7 @@ def _heading(facts: Facts) -> str:
     parts.append("systemd" if facts.init else "no systemd")
     if facts.container:
         parts.append("in a container")
-    return printable(", ".join(parts))
+    return ", ".join(parts)
 
 
 def _verdict(facts: Facts, problems: Sequence[Finding]) -> str:
@@ -69,10 +77,15 @@ def _verdict(facts: Facts, problems: Sequence[Finding]) -> str:
     if stops == [JOBS]:
         return f"jobsd would start here, and every job fail: {told}"
     if stops:
-        return f"jobsd can't run jobs here: {told}"
+        where = "; it is for the host itself, not for a container without the host's powers" * _confined(facts)
+        return f"jobsd can't run jobs here: {told}{where}"
     if facts.powerless:
         return f"nothing seen that would stop jobsd; seen by one who may not look everywhere: {told}"
     return f"jobsd can run jobs here: {told or 'nothing is missing'}"
+
+
+def _confined(facts: Facts) -> bool:
+    return facts.uid == 0 and facts.powerless and bool(facts.container)
 
 
 def _unknown(findings: Sequence[Finding], width: int) -> list[str]:
