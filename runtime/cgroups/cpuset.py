@@ -28,6 +28,11 @@ def inherit(group: str) -> None:
             put(f"{group}/cpuset.{kind}", read(f"{_parent(group)}/cpuset.{kind}"))
 
 
+def widen(group: str) -> None:
+    """A v1 group gets what its parent has: v1 takes a CPU that went offline out of every group for good."""
+    put(f"{group}/cpuset.cpus", read(f"{_parent(group)}/cpuset.cpus"))
+
+
 def _set_v2(place: Place, kind: str, numbers: tuple[int, ...]) -> None:
     """An empty file means "as the parent", but a group with tasks can't be emptied again (ENOSPC)."""
     if not numbers:

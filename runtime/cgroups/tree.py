@@ -78,6 +78,14 @@ class CgroupTree:
             found.update(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
         return sorted(filter(is_execution_id, found))
 
+    def widen(self) -> None:
+        """After CPUs came back: the root groups may have them again. The groups of jobs are written by their limits."""
+        mount = self.caps.controllers.get("cpuset")
+        if mount is None or mount.version == 2:
+            return
+        for group in self._steps_down(mount.path):
+            cpuset.widen(group)
+
     def remove_root(self) -> None:
         """Removes the root groups; raises StepFailed while an execution is left in one."""
         for _, path in self._hierarchies():

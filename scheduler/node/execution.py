@@ -33,6 +33,7 @@ from scheduler.node.host import Host
 from scheduler.node.prepare import Prepared, limits, prepare, readopt, spool_of
 from scheduler.node.running import RunClock
 from scheduler.node.undo import Undo
+from scheduler.reconcile import STOPPED
 
 log = logging.getLogger("jobs.node")
 
@@ -221,7 +222,9 @@ class Execution:
             await kill_for_good(self.group)
         job, found = self.record.job, exitrecord.read(f"{self._spool}/exit")
         if found is None:
-            reason = "ended without an exit record: its monitor was killed, or the host went down"
+            marker = exitrecord.read_marker(f"{self._spool}/started")
+            killed = "ended without an exit record: its monitor was killed, or the host went down"
+            reason = STOPPED if marker is not None and marker.stopped else killed
             await self._report(ev.Lost(job, self.id, reason, time.time()))
             return
         if found.step:
@@ -242,7 +245,7 @@ class Execution:
     async def _start_failed(self, error: Exception) -> None:
         step, errno, path = (error.step, error.errno, error.path) if isinstance(error, StepFailed) else ("", 0, "")
         message = error.message if isinstance(error, JobsError) else str(error)
-        told = (error.hint if isinstance(error, JobsError) else "") or hint_for(step, errno)
+        told = "; ".join(filter(None, (error.hint if isinstance(error, JobsError) else "", hint_for(step, errno))))
         hint = f" ({told})" if told else ""
         await self._report(
             ev.StartFailed(self.record.job, self.id, step, errno, path, message + hint, time.time(),

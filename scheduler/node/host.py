@@ -18,6 +18,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from config.settings import Settings
+from jobs import cpuset
 from jobs.errors import HostError
 from jobs.events import Event
 from jobs.host import HostCaps, Topology
@@ -59,6 +60,14 @@ class Host:
     io_devices: tuple[tuple[int, int], ...] = ()  # (major, minor) of the disks that I/O rates are written for
     interfaces: tuple[str, ...] = ()  # this host's own links, for net_prio
     in_the_way: tuple[str, ...] = ()  # rules of others that will stop jobs' packets
+
+    def offline(self) -> frozenset[int]:
+        """CPUs that were there when the daemon started, and are not now."""
+        try:
+            online = cpuset.parse(_text("/sys/devices/system/cpu/online"))
+        except (OSError, ValueError):
+            return frozenset()
+        return frozenset(self.topology.cpus).difference(online)
 
 
 def probe(settings: Settings) -> tuple[HostCaps, Topology]:

@@ -10,17 +10,21 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 from anyio.abc import TaskGroup
 
 from jobs.errors import WrongState
 from jobs.events import Owner, Usage
 from jobs.ids import ExecutionId
 from jobs.record import Record, State
+from scheduler.node import hotplug
 from scheduler.node.execution import Execution, clean_up
 from scheduler.node.host import Host
 from scheduler.ports import ExecTicket
 
 log = logging.getLogger("jobs.node")
+
+WATCH_S = 5.0  # a CPU goes offline by an operator's hand; nobody needs to know within milliseconds
 
 
 class Supervisor:
@@ -29,6 +33,7 @@ class Supervisor:
     def __init__(self, host: Host, tasks: TaskGroup) -> None:
         self._host, self._tasks = host, tasks
         self._executions: dict[str, Execution] = {}
+        self._offline: frozenset[int] = frozenset()  # of the CPUs that jobs may have
 
     # ── verbs ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -85,6 +90,30 @@ class Supervisor:
         if execution is not None:  # else it has just ended, and its report is on the way
             execution.ask(verb, record)
 
+    # ── CPUs that come and go ───────────────────────────────────────────────────────────────────────────────────
+
+    async def watch_processors(self) -> None:
+        """Looks now and then: sysfs tells nobody by itself."""
+        while True:
+            self.look_at_processors()
+            await anyio.sleep(WATCH_S)
+
+    def look_at_processors(self) -> None:
+        now = self._host.offline()
+        change = hotplug.compare(self._offline, now, self._holders())
+        if now < self._offline:
+            self._host.tree.widen()
+        self._offline = now
+        for line in change.warnings:
+            log.warning(line)
+        for name in change.restore:
+            execution = self._executions[name]
+            execution.ask("reprioritise", execution.record)
+
+    def _holders(self) -> dict[str, tuple[int, ...]]:
+        placed = ((name, execution.record.placement) for name, execution in self._executions.items())
+        return {name: placement.cpus for name, placement in placed if placement is not None}
+
     # ── looks ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def usage(self, execution: ExecutionId) -> Usage | None:
@@ -112,6 +141,7 @@ class Supervisor:
                 {"id": node.id, "cpus": list(node.cpus), "memory_bytes": node.memory_bytes} for node in topology.nodes
             ],
             "executions": sorted(self._executions),
+            "offline": hotplug.lost(self._host.offline(), self._holders()),
             "in_the_way": list(self._host.in_the_way),
         }
 
