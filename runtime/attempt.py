@@ -25,20 +25,21 @@ _WORKED = b"+"
 
 def attempt(body: Callable[[], str], deadline_s: float = DEADLINE_S) -> Outcome:
     """How `body` ended in a child whose changes to itself nobody else sees. Nothing of it is left."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    words = os.memfd_create("jobs-doctor", os.MFD_CLOEXEC)
     try:
-        read, write = os.pipe2(os.O_CLOEXEC)
-        words = os.memfd_create("jobs-doctor", os.MFD_CLOEXEC)
         pid = os.fork()
+        if pid == 0:
+            _child(body, write, words)
+        os.close(write)
+        write = -1
+        return _outcome(pid, read, words, deadline_s)
     except OSError as error:
         return Outcome(None, f"no process could be made for it: {error.strerror}")
-    if pid == 0:
-        _child(body, write, words)
-    os.close(write)
-    try:
-        return _outcome(pid, read, words, deadline_s)
     finally:
-        os.close(read)
-        os.close(words)
+        for fd in (read, words, write):
+            if fd >= 0:
+                os.close(fd)
 
 
 def _outcome(pid: int, read: int, words: int, deadline_s: float) -> Outcome:

@@ -286,6 +286,12 @@ def test_only_v1_s_freezer_is_a_limit_and_none_is_fatal() -> None:
     assert next(each for each in problems(a_host(caps=none)) if each.name == "freezer").stops == (JOBSD,)
 
 
+def test_namespaces_that_the_kernel_has_not_and_those_that_are_not_to_be_seen() -> None:
+    without = only_problem(a_host(caps=caps(namespaces=frozenset(ALL_EIGHT) - {"time"})))
+    assert "none of: time" in without.seen and without.mends.endswith("CONFIG_TIME_NS=y")
+    assert problems(a_host(caps=caps(namespaces=frozenset()))) == []
+
+
 # ── who asks ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 REFUSED = {name: Outcome(False, "EPERM: Operation not permitted") for name in a_host().tries}
