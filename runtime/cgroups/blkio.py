@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 
 from jobs.spec import UNLIMITED
@@ -34,15 +35,26 @@ def bfq_weight(weight: int) -> int:
 
 
 def _weight(place: Place, weight: int) -> list[str]:
-    """Whichever of the three files the host's I/O schedulers brought along."""
+    """Every file that the host's I/O schedulers brought along: v2 has one of the cost model and one of BFQ."""
     bfq = bfq_weight(weight)
     for name, value in (("io.weight", weight), ("io.bfq.weight", bfq), ("blkio.bfq.weight", bfq)):
         path = f"{place.job}/{name}"
         if exists(path):
             shown = exchange(path, str(value))
             confirm(path, str(value), shown, shown.splitlines()[0].split()[-1] == str(value))  # `default 100`, or `100`
-            return []
-    return ["no I/O scheduler of this host takes a weight: io.weight is ignored"] if weight != DEFAULT_WEIGHT else []
+    if weight == DEFAULT_WEIGHT or _heeded(place):
+        return []
+    return ["io.weight is ignored: no disk of this host has BFQ as its scheduler, or the cost model (io.cost.qos)"]
+
+
+def _heeded(place: Place) -> bool:
+    """Whether any I/O scheduler that is switched on looks at weights. `io.weight` alone says only that one could be."""
+    if exists(f"{place.job}/io.bfq.weight") or exists(f"{place.job}/blkio.bfq.weight"):
+        return True
+    top = os.path.dirname(place.job)
+    while exists(f"{top}/cgroup.events"):  # up to the root of the hierarchy, which alone has io.cost.qos
+        top = os.path.dirname(top)
+    return "enable=1" in _text(f"{top}/io.cost.qos")
 
 
 def _rates_v1(place: Place, limits: Limits) -> None:

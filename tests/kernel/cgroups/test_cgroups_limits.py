@@ -14,7 +14,7 @@ from jobs.errors import StepFailed
 from jobs.priority_class import PriorityClass
 from runtime.cgroups.blkio import BUFFERED_WRITES
 from runtime.cgroups.devices import rule_for
-from runtime.cgroups.files import number, put, read, table
+from runtime.cgroups.files import number, put, read, table, write
 from runtime.cgroups.limits import Limits
 
 MIB = 1 << 20
@@ -133,17 +133,34 @@ def test_disk_rate_is_taken_away_again(bench, loop_device):
     assert read(path) == ""
 
 
-def test_io_weight_or_a_note(bench):
+def test_io_weight_goes_to_every_scheduler_or_is_told_to_be_ignored(bench):
+    """`io.weight` is there with the cost model compiled in, heeded where it is switched on; BFQ has its own file."""
     group = bench.group(replace(GENEROUS, io_weight=500))
-    place = group.places["io"]
-    names = [
-        name for name in ("io.weight", "io.bfq.weight", "blkio.bfq.weight") if os.path.exists(f"{place.job}/{name}")
-    ]
-    if names:
-        expected = "500" if names[0] == "io.weight" else "136"
-        assert read(f"{place.job}/{names[0]}").splitlines()[0].split()[-1] == expected
-    else:
-        assert any("io.weight" in note for note in group.notes)
+    job = group.places["io"].job
+    expected = {"io.weight": "500", "io.bfq.weight": "136", "blkio.bfq.weight": "136"}
+    shown = {name: read(f"{job}/{name}") for name in expected if os.path.exists(f"{job}/{name}")}
+    assert {name: text.splitlines()[0].split()[-1] for name, text in shown.items()} == {
+        name: expected[name] for name in shown
+    }
+    ignored = any("io.weight is ignored" in note for note in group.notes)
+    assert ignored == (not {"io.bfq.weight", "blkio.bfq.weight"} & set(shown))
+    group.apply(GENEROUS)
+    assert not any("io.weight" in note for note in group.notes)  # nobody asked for one
+
+
+def test_io_weight_of_a_disk_with_bfq(bench, loop_device):
+    """The scheduler brings its file along when the first disk takes it."""
+    scheduler = f"/sys/block/{os.path.basename(loop_device)}/queue/scheduler"
+    try:
+        write(scheduler, "bfq")
+    except OSError:
+        pytest.skip("needs bfq: this kernel has no such I/O scheduler")
+    group = bench.group(replace(GENEROUS, io_weight=10_000))
+    job = group.places["io"].job
+    name = "io.bfq.weight" if group.places["io"].version == 2 else "blkio.bfq.weight"
+    assert read(f"{job}/{name}").splitlines()[0].split()[-1] == "1000"
+    assert not any("io.weight" in note for note in group.notes)
+    write(scheduler, "none")
 
 
 def test_net_class(bench):
