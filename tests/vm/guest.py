@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-import capabilities
 from vm import cache, image, machine, tree
 
 NO_RESULT, TIMED_OUT = 125, 124  # as timeout(1) and env(1) number them
@@ -76,16 +75,10 @@ def _environment(order: Order) -> dict[str, str]:
         "JOBS_VM_BOOTS": str(order.boots),
         "JOBS_VM_INIT": order.machine.init,
         "JOBS_VM_CGROUP": order.machine.cgroup,
-        "JOBS_TEST_REQUIRE": ",".join(promises(order.machine)),
+        "JOBS_TEST_REQUIRE": ",".join(machine.promises(order.machine)),
         "PYTEST_ADDOPTS": "--color=no -p no:cacheprovider",
     }
     return {**base, **order.environment}
-
-
-def promises(hardware: machine.Machine) -> list[str]:
-    """The names of tests/capabilities.py whose lack in such a guest is a failure."""
-    mounted = {"v1": ["cgroup"], "v2": ["cgroup2"], "hybrid": ["cgroup", "cgroup2"]}[hardware.cgroup]
-    return [*capabilities.promised_with(mounted), *hardware.promises()]
 
 
 def _wait_for(arguments: Sequence[str], folder: Path, timeout_s: float, fds: tuple[int, ...]) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import capabilities
+
 CGROUPS = ("v1", "v2", "hybrid")
 INITS = ("plain", "systemd")
 HUGE_PAGE_MB = 2
@@ -56,12 +58,16 @@ class Machine:
     def node_mb(self) -> int:
         return self.memory_mb // self.numa
 
-    def promises(self) -> tuple[str, ...]:
-        """Names of tests/capabilities.py that tests may count on here, besides those of every guest."""
-        names = [f"cpus.{self.cpus - len(self.offline)}", f"numa.{self.nodes}"]
-        names += ["hugepages"] if self.hugepages else []
-        names += ["systemd"] if self.init == "systemd" else []
-        return tuple(names)
+
+def promises(machine: Machine) -> list[str]:
+    """The names of tests/capabilities.py whose lack in such a guest is a failure."""
+    names = capabilities.promised_with(_FILE_SYSTEMS[machine.cgroup])
+    names += [f"cpus.{machine.cpus - len(machine.offline)}", f"numa.{machine.nodes}"]
+    names += ["hugepages"] if machine.hugepages else []
+    return names + (["systemd"] if machine.init == "systemd" else [])
+
+
+_FILE_SYSTEMS = {"v1": ("cgroup",), "v2": ("cgroup2",), "hybrid": ("cgroup", "cgroup2")}
 
 
 def hardware_arguments(machine: Machine) -> list[str]:

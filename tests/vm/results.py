@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vm.machine import promises
 from vm.suites import CELLS, SUITES
 
 
@@ -124,5 +125,10 @@ def _sum(results: Sequence[Result]) -> str:
     return f"{text}; {trouble} guests in trouble" if trouble else text
 
 
-def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
-    return [{**asdict(result), "run": result.run, "good": result.good} for result in results]
+def as_json(results: Sequence[Result]) -> dict[str, Any]:
+    """The results, and of each cell its hardware and what its guests promise (and tests/vm/test_promises.py checks)."""
+    cells = {name: CELLS[name] for name in dict.fromkeys(result.cell for result in results)}
+    return {
+        "cells": {name: {**asdict(cell), "promises": promises(cell)} for name, cell in cells.items()},
+        "results": [{**asdict(result), "run": result.run, "good": result.good} for result in results],
+    }

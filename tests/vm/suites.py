@@ -18,12 +18,12 @@ _BY_NODES = {
 }
 CELLS: dict[str, Machine] = {
     **{f"{kind}x{nodes}": replace(_BY_NODES[nodes], cgroup=kind) for kind in CGROUPS for nodes in _BY_NODES},
-    "smt": Machine(numa=2, cpus=8, threads=2, memory_mb=3072, hugepages=8),
-    "memory-only": Machine(numa=2, cpus=4, memory_mb=2048, memory_only_mb=1024, offline=(3,)),
+    "smt": Machine(numa=4, cpus=8, threads=2, memory_mb=4096, hugepages=8),
+    "odd": Machine(numa=2, cpus=4, threads=2, memory_mb=2048, memory_only_mb=512, offline=(3,)),
     "systemd": Machine(init="systemd", cpus=2, memory_mb=2048),
 }
 GRID = tuple(f"{kind}x{nodes}" for kind in CGROUPS for nodes in _BY_NODES)
-ODD = ("smt", "memory-only")
+ODD = ("smt", "odd")
 BOOT_AGAIN = "/run/jobs-vm-again"
 _PYTEST = "exec python3 -m pytest -q --durations=5 --junitxml=/opt/jobs-out/junit-$JOBS_VM_BOOT.xml"
 ONE_NODE = tuple(f"{kind}x1" for kind in CGROUPS)
@@ -50,22 +50,27 @@ class Suite:
         return self.command or ("sh", "-c", f'{_PYTEST} "$@"', "pytest", "tests/vm/test_promises.py", *self.tests)
 
 
+_E2E = tuple(f"tests/e2e/test_{name}.py" for name in ("run", "container", "crash", "pause", "exec", "priority_wire"))
+_PLACEMENT = tuple(
+    f"tests/e2e/test_{name}.py"
+    for name in ("placement", "placement_escapes", "placement_hotplug", "placement_hugepages", "placement_moves")
+)
+_CGROUPS = ("tests/kernel/cgroups", "tests/kernel/test_hold_cgroup.py", "tests/contract")
+_OWN = ("tests/kernel/launcher", "tests/kernel/net", *_CGROUPS[:2])  # of tests/kernel, by suites of their own
+_HOST = ("tests/kernel/test_doctor.py", "tests/kernel/test_attempt.py")
 SUITES = (
-    Suite("cgroups", "control groups and freezers, file by file", (*GRID, *ODD),
-          tests=("tests/kernel/cgroups", "tests/kernel/test_hold_cgroup.py", "tests/contract"),
-          short=("v2x4", "v1x2", "hybridx1")),
-    Suite("launcher", "containers and the launcher's verbs", ONE_NODE, tests=("tests/kernel/launcher",)),
-    Suite("images", "images, layers, seccomp", ("v2x1",),
-          tests=("tests/kernel", *(f"--ignore=tests/kernel/{name}" for name in
-                                   ("cgroups", "launcher", "net", "test_hold_cgroup.py")))),
-    Suite("net", "bridge, addresses, priorities on the wire", ONE_NODE, tests=("tests/kernel/net",)),
-    Suite("attacks", "what a job may not do", ("v2x1",), tests=("tests/attacks",)),
-    Suite("e2e", "the daemon and its commands", ("v2x1", "v1x1"),
-          tests=("tests/e2e/test_run.py", "tests/e2e/test_container.py", "tests/e2e/test_crash.py",
-                 "tests/e2e/test_pause.py", "tests/e2e/test_exec.py", "tests/e2e/test_priority_wire.py")),
-    Suite("placement", "where threads run and pages lie", ("v2x4", "v1x4", "hybridx4"),
-          tests=("tests/e2e/test_placement.py",), short=("v2x4",)),
-    Suite("systemd", "the installed services", ("systemd",), tests=("tests/vm/systemd",), short=("systemd",), boots=3),
+    Suite("cgroups", "control groups and freezers, file by file", (*GRID, *ODD), _CGROUPS,
+          short=("v1x2", "hybridx1")),
+    Suite("host", "what doctor and topology see", ("v1x2", "v2x4", "hybridx1", *ODD), _HOST, short=("v2x4",)),
+    Suite("placement", "where threads run and pages lie", ("v2x4", "v1x4", "hybridx4", "smt"), _PLACEMENT,
+          short=("v2x4",)),
+    Suite("launcher", "containers and the launcher's verbs", ONE_NODE, ("tests/kernel/launcher",)),
+    Suite("net", "bridge, addresses, priorities on the wire", ONE_NODE, ("tests/kernel/net",)),
+    Suite("kernel", "the rest of tests/kernel: images, layers, seccomp", ("v2x1",),
+          ("tests/kernel", *(f"--ignore={path}" for path in _OWN))),
+    Suite("attacks", "what an image or a job may not do", ("v2x1",), ("tests/attacks",)),
+    Suite("e2e", "the daemon and its commands", ("v2x1", "v1x1"), _E2E),
+    Suite("systemd", "the installed services", ("systemd",), ("tests/vm/systemd",), short=("systemd",), boots=3),
     Suite("demo", "scripts/demo", ("systemd",), command=("scripts/demo",)),
 )  # fmt: skip
 

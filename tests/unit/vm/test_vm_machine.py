@@ -7,7 +7,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from vm.machine import BadMachine, Machine, distances, hardware_arguments, kernel_parameters
+from vm.machine import BadMachine, Machine, distances, hardware_arguments, kernel_parameters, promises
 
 
 def options(machine: Machine, name: str) -> list[str]:
@@ -66,9 +66,10 @@ def test_impossible_machines_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_promises_count_what_tests_may_use() -> None:
-    machine = Machine(numa=2, cpus=4, offline=(3,), hugepages=8, memory_only_mb=512)
-    assert machine.promises() == ("cpus.3", "numa.3", "hugepages")
-    assert Machine(init="systemd").promises() == ("cpus.2", "numa.1", "systemd")
+    machine = Machine(cgroup="v1", numa=2, cpus=4, offline=(3,), hugepages=8, memory_only_mb=512)
+    assert {"cpus.3", "numa.3", "hugepages", "cgroup1.cpuset", "root"} <= set(promises(machine))
+    assert not {"cgroup2", "cgroup2.cpuset", "systemd"} & set(promises(machine))
+    assert {"cpus.2", "numa.1", "systemd", "cgroup2.memory"} <= set(promises(Machine(init="systemd")))
 
 
 def test_the_kernel_is_told_what_the_start_scripts_read() -> None:

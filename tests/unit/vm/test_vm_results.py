@@ -85,7 +85,8 @@ def test_the_table() -> None:
         "",
         "100 tests ran in 3 guests: 99 passed, 1 failed; 2 skipped; 1 guests in trouble",
     ]
-    assert [row["good"] for row in as_json(results)] == [True, False, False]
+    assert [row["good"] for row in as_json(results)["results"]] == [True, False, False]
+    assert "cgroup2.memory" in as_json(results)["cells"]["v2x1"]["promises"]
 
 
 def test_one_line_for_one_run() -> None:
