@@ -64,7 +64,7 @@ def _wrapped(first: str, text: str, width: int) -> list[str]:
 def _heading(facts: Facts) -> str:
     parts = [facts.distribution or "an unknown distribution", f"Linux {facts.kernel} {facts.machine}"]
     parts.append(f"{facts.core.cpus} CPU{'s' * (facts.core.cpus != 1)}, {render_size(facts.core.memory_bytes)}")
-    parts.append("systemd" if facts.init else "no systemd")
+    parts += ["systemd"] if facts.init else []
     if facts.container:
         parts.append("in a container")
     return ", ".join(parts)
