@@ -141,6 +141,16 @@ def _numa(nodes: str) -> str:
     return "" if found >= int(nodes) else f"{found} NUMA nodes, not {nodes}"
 
 
+def _smt(_: str) -> str:
+    listed = _text("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")
+    return "" if set("-,") & set(listed) else "a core has one hardware thread"
+
+
+def _memory_only(_: str) -> str:
+    nodes = Path("/sys/devices/system/node").glob("node[0-9]*")
+    return "" if any(not _text(f"{node}/cpulist").strip() for node in nodes) else "every memory node has CPUs"
+
+
 def _systemd(_: str) -> str:
     name = _text("/proc/1/comm").strip()
     return "" if name == "systemd" else f"process 1 is {name or 'hidden'}, not systemd"
@@ -151,7 +161,8 @@ _FAMILIES = {
     "netns": lambda _: _namespace("net"), "userns": lambda _: _namespace("user"),
     "timens": lambda _: _namespace("time"),
     "overlay": lambda _: _root("") or _filesystem("overlay"), "bridge": _root, "veth": _root,
-    "hugepages": _hugepages, "cpus": _cpus, "numa": _numa, "systemd": _systemd,
+    "hugepages": _hugepages, "cpus": _cpus, "numa": _numa, "smt": _smt, "memory-only": _memory_only,
+    "systemd": _systemd,
 }  # fmt: skip
 
 

@@ -63,8 +63,13 @@ def promises(machine: Machine) -> list[str]:
     """The names of tests/capabilities.py whose lack in such a guest is a failure."""
     names = capabilities.promised_with(_FILE_SYSTEMS[machine.cgroup])
     names += [f"cpus.{machine.cpus - len(machine.offline)}", f"numa.{machine.nodes}"]
-    names += ["hugepages"] if machine.hugepages else []
-    return names + (["systemd"] if machine.init == "systemd" else [])
+    has = {
+        "hugepages": machine.hugepages,
+        "smt": machine.threads > 1,
+        "memory-only": machine.memory_only_mb,
+        "systemd": machine.init == "systemd",
+    }
+    return names + [name for name, there in has.items() if there]
 
 
 _FILE_SYSTEMS = {"v1": ("cgroup",), "v2": ("cgroup2",), "hybrid": ("cgroup", "cgroup2")}
