@@ -10,12 +10,21 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
+import anyio
 import pytest
 from installation import Installation, wait_for
 
 from jobs.priority_class import HTB_MAJOR, PriorityClass
+from runtime import hostcaps
+from runtime.cgroups import private_mounts
+from runtime.cgroups.limits import Limits
+from runtime.cgroups.net_priority import carriers
+from runtime.cgroups.tree import CgroupTree
 
 UPLINK = f"jbu{os.getpid() % 100000}"
 NETNS = f"jbu-test-{os.getpid()}"
@@ -53,9 +62,10 @@ def uplink() -> Iterator[None]:
         subprocess.run(["ip", "netns", "del", NETNS], capture_output=True, check=False)
 
 
-@pytest.fixture(scope="module")
-def wire_site(uplink: None) -> Iterator[Installation]:
-    with Installation() as site:
+@pytest.fixture(scope="module", params=["true", "false"], ids=["net-controllers", "without"])
+def wire_site(request: pytest.FixtureRequest, uplink: None) -> Iterator[Installation]:
+    """With net_prio and net_cls mounted by the daemon where the kernel has them, and as a host that has neither."""
+    with Installation(mount_net_controllers=request.param) as site:
         yield site
 
 
@@ -78,6 +88,11 @@ def reaches(wanted: PriorityClass) -> None:
     wait_for(counted, 15, lambda: f"{wanted}: {packets()}")
 
 
+def mounted_by_the_host(controller: str) -> bool:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(controller in line.split()[-1].split(",") for line in lines if " - cgroup " in line)
+
+
 def sender(mode: str, network_class: str) -> str:
     return (
         f'name = "sender-{mode}"\ncommand = ["python3", "-c", {json.dumps(SENDER)}]\n'
@@ -87,10 +102,15 @@ def sender(mode: str, network_class: str) -> str:
 
 @pytest.mark.parametrize("mode", ["host", "bridge"])
 def test_class_of_a_job_and_its_change(wire_site: Installation, mode: str) -> None:
-    """`host` goes by net_prio, `bridge` is routed to the uplink and goes by the nftables map."""
+    """`host` goes by a BPF program of its group, `bridge` is routed to the uplink and goes by the nftables map."""
     site = wire_site
     job = site.submit(sender(mode, "high"))
     site.until(job, "running")
+    driven = site.show(job)["carriers"]
+    assert driven[0] == {"bridge": "nftables", "host": "bpf"}[mode]
+    if mode == "host" and site.settings["mount_net_controllers"] == "false":
+        assert set(driven) <= {"bpf", *(name for name in ("net_prio", "net_cls") if mounted_by_the_host(name))}
+    assert f"network high (by {', '.join(driven)})" in site.cli("show", str(job)).stdout
     reaches(PriorityClass.HIGH)
 
     site.cli("priority", str(job), "--network", "background")  # running
@@ -102,3 +122,31 @@ def test_class_of_a_job_and_its_change(wire_site: Installation, mode: str) -> No
     reaches(PriorityClass.REALTIME)
     site.cli("cancel", "--kill", str(job))
     site.until(job, "cancelled")
+
+
+@pytest.mark.needs("cgroup1.net_prio")
+def test_net_prio_alone(uplink: None, tmp_path: Path) -> None:
+    """Where the kernel takes no BPF program, or had the host on v1: the pairs of net_prio are enough."""
+    private_mounts.mount_missing(str(tmp_path), ("net_prio",))
+    caps = hostcaps.forced_v1(hostcaps.probe(str(tmp_path)))
+    assert carriers(caps, "host")[0] == "net_prio"
+    only = replace(caps, controllers={"net_prio": caps.controllers["net_prio"]})
+    tree = CgroupTree(only, f"jobs-e2e-np{os.getpid()}")
+    tree.prepare()
+
+    def limits(wanted: PriorityClass) -> Limits:
+        return Limits(1 << 30, interface_priorities=((UPLINK, wanted.skb_priority),))
+
+    group = tree.create("1.0.1", limits(PriorityClass.HIGH))
+    join = f'echo 0 > {group.run_procs[0]}; exec "$@"'
+    process = subprocess.Popen(["/bin/sh", "-c", join, "sh", sys.executable, "-c", SENDER])
+    try:
+        reaches(PriorityClass.HIGH)
+        group.apply(limits(PriorityClass.BACKGROUND))
+        reaches(PriorityClass.BACKGROUND)
+    finally:
+        process.kill()
+        process.wait()
+        anyio.run(group.remove)
+        tree.remove_root()
+        private_mounts.unmount(str(tmp_path))
