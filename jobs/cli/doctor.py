@@ -9,8 +9,8 @@ from jobs.cli.arguments import AsJson
 EXAMPLES = """
 jobs doctor
 sudo jobs doctor                       also what only root can try
-jobs doctor --from host.json           read it
 jobs doctor --json > host.json         to send to somebody; paths of mounts are in it, names and addresses not
+jobs doctor --from host.json           what somebody sent
 """
 
 

@@ -9,7 +9,7 @@ from jobs.cli.arguments import AsJson, MaybeJobIds
 EXAMPLES = """
 jobs show 17
 jobs show --json 17 | jq .usage
-jobs show --host                       what this host offers to jobs
+jobs show --host                       what this host offers to jobs; what it lacks: jobs doctor
 """
 
 
