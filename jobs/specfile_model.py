@@ -115,7 +115,7 @@ class Resources(Table):
     ] = Field(1, description="A whole number pins that many CPUs to the job alone; a fraction shares CPUs.")
     memory: Annotated[
         int, PlainValidator(values.size(_PROGRAM_MIN, "no program starts in less")), WithJsonSchema(_SIZE)
-    ] = _default("1GiB", "Most memory; beyond it the kernel kills: the job, with cgroup v1 a process of it.")
+    ] = _default("1GiB", "Most memory; beyond it the whole job is killed.")
     memory_high: Annotated[int, PlainValidator(values.size(0, "")), WithJsonSchema(_SIZE)] = _default(
         "0", "From here on the job is slowed down and its memory taken back, before it is killed; 0: never. cgroup v2."
     )

@@ -7,6 +7,7 @@ Read in this order:
     memory.py memory_min.py hugetlb.py cpu.py cpuset.py blkio.py net_cls.py net_prio.py devices.py pids.py
                        one module per controller: `apply(place, limits)` for v1 and v2 side by side
     net_egress.py      the priority class by BPF; net_priority.py: what carries it on which host
+    oom_v1.py          learns of an OOM kill where the kernel kills one process only
     pressure.py        PSI: how long the container waited, and for what
     programs.py        BPF programs on a v2 group, made of bpf_code.py's instructions
     freezer.py         the contract; freezer_v1.py and freezer_v2.py keep it

@@ -33,6 +33,7 @@ from runtime.cgroups.freezer_v1 import FreezerV1
 from runtime.cgroups.freezer_v2 import FreezerV2
 from runtime.cgroups.kill import kill, pids_below, subgroups
 from runtime.cgroups.limits import Limits
+from runtime.cgroups.oom_v1 import OomWatch
 from runtime.cgroups.place import Place
 
 _REMOVE_DEADLINE_S = 10.0
@@ -117,6 +118,24 @@ class JobGroup:
         except OSError as refused:
             if refused.errno not in (errno.ENOENT, errno.ENODEV):  # gone, so empty
                 raise StepFailed("cgroup:kill", refused.errno or 0, str(refused.filename or place.run)) from refused
+
+    async def kill_when_out_of_memory(self) -> None:
+        """v1: all die when the kernel kills one of them for want of memory, as on v2, whose kernel does it itself.
+
+        Waits for that; returns at once where it is the kernel's doing, or when the group is gone. Raises StillAlive.
+        """
+        place = self.places.get("memory")
+        if place is None or place.version == 2:
+            return
+        try:
+            watch = OomWatch(place)
+        except OSError:  # gone, or a kernel without eventfd notices (PREEMPT_RT): one process dies, the rest goes on
+            return
+        try:
+            await watch.wait_for_a_kill()
+        finally:
+            watch.close()
+        await self.kill()
 
     def populated(self) -> bool:
         """Is any process left in `run`? False when the group is gone."""

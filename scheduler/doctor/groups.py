@@ -48,7 +48,18 @@ def cgroups(facts: Facts, settings: Settings) -> Iterator[Finding]:
     for name in CONTROLLERS:
         if name in _COSTS and name not in facts.caps.controllers and name not in _ours(facts):
             yield _absent(name, facts)
+    yield from _held(facts)
     yield from _passed_on(facts)
+    if facts.io_weights is False:
+        yield Finding(
+            "cgroups",
+            "I/O weights",
+            "limited",
+            "no disk has the scheduler BFQ, or the cost model",
+            "io.weight and --io-weight do nothing; rates (resources.io) do",
+            "echo bfq > /sys/block/DISK/queue/scheduler, where jobs compete for a disk",
+            "/sys/block",
+        )
     yield from _owned(facts, settings)
 
 
@@ -85,6 +96,20 @@ def _can_be_made(facts: Facts) -> Iterator[Finding]:
         closed[0].point,
         (JOBSD,),
     )
+
+
+def _held(facts: Facts) -> Iterator[Finding]:
+    if facts.held:
+        yield Finding(
+            "cgroups",
+            "room for jobs",
+            "fatal",
+            f"{facts.held} holds processes that are not jobsd's to move",
+            "no job can start: a v2 group with processes passes no controllers on",
+            "the setting cgroup_root, below another group; or a unit with Delegate=yes, as in config/systemd",
+            f"{facts.held}/cgroup.procs",
+            (JOBSD,),
+        )
 
 
 def _closed(each: Hierarchy, facts: Facts) -> bool:
@@ -197,7 +222,8 @@ def _v1_too(facts: Facts) -> bool:
 
 
 # ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
+            "the kernel kills one process of a job over resources.memory, the daemon, once it is up, the rest; "
+            "memory_high and memory_min do nothing",
 
 def memory(facts: Facts, settings: Settings) -> Iterator[Finding]:
     mount = facts.caps.controllers.get("memory")
@@ -207,7 +233,7 @@ def memory(facts: Facts, settings: Settings) -> Iterator[Finding]:
             "out of memory",
             "limited",
             "memory is on v1, which has no memory.oom.group",
-            "a job over resources.memory loses one process, not all; the rest runs on",
+            "a job over resources.memory loses one process, not all; memory_high and memory_min do nothing",
             f"pure v2: boot with {'systemd.unified_cgroup_hierarchy=1 ' * (facts.init == 'systemd')}cgroup_no_v1=all",
             mount.path,
         )

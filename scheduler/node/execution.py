@@ -209,6 +209,7 @@ class Execution:
         if pidfd is not None and pidfd >= 0:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._do_verbs, tasks)
+                tasks.start_soon(self._end_without_memory)
                 await anyio.wait_readable(pidfd)
                 tasks.cancel_scope.cancel()
             os.close(pidfd)
@@ -280,6 +281,13 @@ class Execution:
                 log.error("%s of execution %s failed: %s", verb, self.id, error)
             except Exception:  # a defect of ours in one verb of one job is no reason to stop all the others
                 log.exception("%s of execution %s failed", verb, self.id)
+
+    async def _end_without_memory(self) -> None:
+        """A job whose process was killed for want of memory ends as a whole, on every kind of cgroups."""
+        try:
+            await self._group().kill_when_out_of_memory()
+        except (JobsError, OSError) as error:
+            log.error("execution %s is out of memory and could not be ended: %s", self.id, error)
 
     async def _freeze(self) -> None:
         if not self.record.pause_holds or self.record.cancel:

@@ -125,6 +125,18 @@ def test_status_after_cgroup_kill_and_after_oom() -> None:
         assert record["exit_status"] == 137
 
 
+def test_a_job_dies_as_a_whole_when_a_child_is_out_of_memory() -> None:
+    """On every kind of cgroups: where the kernel kills the child only, the daemon ends the rest."""
+    with Installation() as site:
+        job = site.submit(
+            'name = "parent"\ncommand = ["sh", "-c", "python3 -c \'x = bytearray(300 << 20)\'; sleep 600"]\n'
+            '[resources]\nmemory = "64MiB"\ncpus = 0.5\n'
+        )
+        site.wait(job)
+        record = site.show(job)
+        assert (record["state"], record["exit_status"]) == ("out_of_memory", 137), record
+
+
 def test_monitor_killed_is_reported_lost_by_name() -> None:
     with Installation() as site:
         job = site.run_script("sleep 600")

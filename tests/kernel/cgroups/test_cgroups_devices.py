@@ -34,8 +34,8 @@ for path, mode in zip(sys.argv[1::2], sys.argv[2::2]):
 
 
 @pytest.fixture(params=["v1", "v2"])
-def device_bench(request):
-    """Both ways on one hybrid host: v1's controller, and BPF on the unified hierarchy."""
+def device_bench(request, caps):
+    """Both ways on one hybrid host: v1's controller, and BPF on the unified hierarchy. `caps` comes first."""
     return request.getfixturevalue("v1_bench" if request.param == "v1" else "v2_bench")
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from runtime.cgroups import memory
@@ -27,6 +28,50 @@ def test_over_the_limit_is_killed_and_counted(bench):
     assert 1 <= group.oom_kills() <= 2
     assert group.usage().oom_kills == group.oom_kills()
     assert group.usage().memory_peak_bytes <= 48 * MIB
+
+
+PARENT_GOES_ON = """
+import signal, subprocess, sys
+child = subprocess.run([sys.executable, "-c", "x = bytearray(200 << 20)"])
+print(child.returncode, flush=True)
+signal.pause()
+"""
+ON_DEMAND = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+print(flush=True)
+signal.sigwait({signal.SIGUSR1})
+"""
+
+
+@pytest.mark.parametrize("kind", ["as-it-is", "v1"])
+def test_all_die_when_one_is_killed_for_want_of_memory(request, caps, kind):
+    """v2's kernel does it; on v1 the daemon. The control for v1: the parent is there after its child was killed."""
+    bench = request.getfixturevalue("bench" if kind == "as-it-is" else "v1_bench")
+    group = bench.group(Limits(memory_bytes=64 * MIB))
+    process = bench.start(group, [sys.executable, "-I", "-S", "-c", PARENT_GOES_ON])
+    if group.places["memory"].version == 1:
+        assert process.stdout.readline() == b"-9\n"
+        assert process.poll() is None and group.oom_kills() == 1
+    anyio.run(group.kill_when_out_of_memory)
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert not group.populated()
+
+
+def test_a_kill_that_comes_while_we_watch(v1_bench):
+    group = v1_bench.group(Limits(memory_bytes=64 * MIB))
+    process = v1_bench.start(group, [sys.executable, "-I", "-S", "-c", ON_DEMAND + PARENT_GOES_ON])
+    process.stdout.readline()
+
+    async def main() -> None:
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(group.kill_when_out_of_memory)
+                await anyio.lowlevel.checkpoint()  # it has armed its notice
+                process.send_signal(signal.SIGUSR1)
+
+    anyio.run(main)
+    assert process.wait(timeout=60) == -signal.SIGKILL
 
 
 def test_swap_is_shut_off_where_it_is_accounted(bench):
