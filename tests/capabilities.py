@@ -141,6 +141,12 @@ def _numa(nodes: str) -> str:
     return "" if found >= int(nodes) else f"{found} NUMA nodes, not {nodes}"
 
 
+def _br_netfilter(_: str) -> str:
+    """Not loaded from here: it changes what the host does with every bridge."""
+    switch = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    return _root("") or ("" if switch.exists() else f"no {switch}: the module br_netfilter is not loaded")
+
+
 def _smt(_: str) -> str:
     listed = _text("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")
     return "" if set("-,") & set(listed) else "a core has one hardware thread"
@@ -162,7 +168,7 @@ _FAMILIES = {
     "timens": lambda _: _namespace("time"),
     "overlay": lambda _: _root("") or _filesystem("overlay"), "bridge": _root, "veth": _root,
     "hugepages": _hugepages, "cpus": _cpus, "numa": _numa, "smt": _smt, "memory-only": _memory_only,
-    "systemd": _systemd,
+    "systemd": _systemd, "br_netfilter": _br_netfilter,
 }  # fmt: skip
 
 

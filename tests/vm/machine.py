@@ -68,6 +68,7 @@ def promises(machine: Machine) -> list[str]:
         "smt": machine.threads > 1,
         "memory-only": machine.memory_only_mb,
         "systemd": machine.init == "systemd",
+        "br_netfilter": machine.init == "plain",
     }
     return names + [name for name, there in has.items() if there]
 

@@ -113,6 +113,7 @@ def test_the_answers_of_a_published_port_too(lab: Lab) -> None:
     anyio.run(main)
 
 
+@pytest.mark.needs("br_netfilter")
 @pytest.mark.parametrize("br_netfilter", ["1", "0"])
 def test_a_bridged_uplink(lab: Lab, br_netfilter: str) -> None:
     """The way to the network is a port of the bridge: no routing, so the port's map decides."""
@@ -192,7 +193,7 @@ def test_the_howto_for_the_uplink(lab: Lab) -> None:
         job = await lab.job(network, priority_class=PriorityClass.HIGH)
         sent("up0", job.space, WORLD)  # resolves the neighbours
         grown = sent("up0", job.space, WORLD)
-        assert grown.pop("4a0b:ffff") == _PACKETS  # the parent counts them too
+        assert grown.pop("4a0b:ffff") >= _PACKETS  # the parent counts them too, and ARP
         assert grown == {tc_class(PriorityClass.HIGH): _PACKETS}
         await network.stop()
 

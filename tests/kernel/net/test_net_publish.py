@@ -19,6 +19,7 @@ WEB = (Publish(8080, 80),)
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 8080), 2)"
 
 
+@pytest.mark.needs("br_netfilter")
 @pytest.mark.parametrize("br_netfilter", ["1", "0"])
 def test_a_published_port_is_reached_from_everywhere(lab: Lab, br_netfilter: str) -> None:
     async def main() -> None:

@@ -30,7 +30,8 @@ def with_network(lab: Lab, body: Callable[[Network], Coroutine[Any, Any, None]],
 
 
 @pytest.fixture(params=["1", "0"], ids=["br_netfilter-on", "br_netfilter-off"])
-def br_netfilter(lab: Lab, request: pytest.FixtureRequest) -> None:
+def br_netfilter(lab: Lab, needs: Callable[..., None], request: pytest.FixtureRequest) -> None:
+    needs("br_netfilter")
     run("sysctl", "-qw", f"net.bridge.bridge-nf-call-iptables={request.param}")
 
 
