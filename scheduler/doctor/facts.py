@@ -47,7 +47,7 @@ class Machine:
     cpus: int = 0  # that this process may use
     online: str = ""
     offline: str = ""
-    isolated: str = ""
+    isolated: str = ""  # kept free of everybody at boot; jobs get them by a setting only
     allowed: str = ""
     nodes: tuple[int, ...] = ()
     memory_only: tuple[int, ...] = ()
@@ -88,7 +88,9 @@ class Facts:
     compiled: dict[str, int] = field(default_factory=dict)  # enabled v1 controllers → number of their hierarchy
     disabled: tuple[str, ...] = ()  # controllers switched off at boot
     passed_on: dict[str, str] = field(default_factory=dict)  # existing v2 group on the way to ours → cgroup.controllers
+    held: str = ""  # a v2 group on the way to ours whose processes are not ours to move, and so passes nothing on
     swap_limited: bool | None = None  # whether a job's swap can be limited
+    io_weights: bool | None = None  # whether any disk's scheduler looks at weights
     core: Machine = field(default_factory=Machine)
     wires: Wires = field(default_factory=Wires)
     folders: tuple[Folder, ...] = ()

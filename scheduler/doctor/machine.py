@@ -42,6 +42,16 @@ def machine(facts: Facts, settings: Settings) -> Iterator[Finding]:
 def _cpus(facts: Facts) -> Iterator[Finding]:
     core = facts.core
     kept = set(_numbers(core.online)) - set(_numbers(core.allowed)) if core.allowed else set()
+    if core.isolated:
+        yield Finding(
+            "machine",
+            "isolated CPUs",
+            "limited",
+            f"kept free of everybody at boot: {core.isolated}",
+            "jobs don't get them",
+            "if they are meant for jobs: use_isolated_cpus = true in /etc/jobs/jobs.toml",
+            "/sys/devices/system/cpu/isolated",
+        )
     if kept:
         yield Finding(
             "machine",

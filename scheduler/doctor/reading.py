@@ -13,6 +13,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 
 from config.settings import Settings
+from jobs import cpuset
 from jobs.host import HostCaps
 from jobs.units import render_size
 from netbridge import nft
@@ -20,8 +21,9 @@ from netbridge.names import mac_of
 from runtime import hostcaps, seccomp
 from runtime.cgroups import private_mounts
 from runtime.hostcaps import MountLine
-from scheduler.doctor import parsing
-from scheduler.doctor.facts import Facts, Folder, Hierarchy, Machine, Wires
+from scheduler.doctor import parsing, reading_groups
+from scheduler.doctor.facts import Facts, Folder, Machine, Wires
+from scheduler.doctor.sources import names, nearest, read, text
 from scheduler.topology import read_topology
 
 BIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -39,10 +41,10 @@ _UNIT = "system.slice/jobs-cgroup.service"  # config/systemd
 def read_facts(settings: Settings, asked_by: str, caps: HostCaps | None = None) -> Facts:
     """`caps` of the host as it is, without the hierarchies that the daemon mounts for itself."""
     caps = caps or hostcaps.probe(f"{settings.run_dir}/cgroup")
-    mounts = hostcaps.visible(hostcaps.parse_mountinfo(_text("/proc/self/mountinfo")))
-    status = _text("/proc/self/status")
-    name, family = parsing.distribution(_text("/etc/os-release") or _text("/usr/lib/os-release"))
-    compiled, disabled = parsing.enabled_controllers(_text("/proc/cgroups"))
+    mounts = hostcaps.visible(hostcaps.parse_mountinfo(text("/proc/self/mountinfo")))
+    status = text("/proc/self/status")
+    name, family = parsing.distribution(text("/etc/os-release") or text("/usr/lib/os-release"))
+    compiled, disabled = parsing.enabled_controllers(text("/proc/cgroups"))
     ids_end = settings.id_first + settings.id_blocks * 66560
     return Facts(
         asked_by=asked_by,
@@ -53,29 +55,31 @@ def read_facts(settings: Settings, asked_by: str, caps: HostCaps | None = None) 
         init="systemd" if os.path.isdir("/run/systemd/system") else "",
         container=_container(),
         uid=os.geteuid(),
-        own_users=_text("/proc/self/uid_map").split() not in ([], ["0", "0", "4294967295"]),
+        own_users=text("/proc/self/uid_map").split() not in ([], ["0", "0", "4294967295"]),
         capabilities=parsing.capabilities(status),
         caps=caps,
-        hierarchies=_hierarchies(settings, caps, mounts),
+        hierarchies=reading_groups.hierarchies(settings, caps, mounts),
         compiled=compiled,
         disabled=disabled,
-        passed_on=_passed_on(settings, caps),
-        swap_limited=_swap_limited(caps),
-        core=_machine(status),
+        passed_on=reading_groups.passed_on(settings, caps),
+        held=reading_groups.held(settings, caps),
+        swap_limited=reading_groups.swap_limited(caps),
+        io_weights=reading_groups.io_weights(caps),
+        core=_machine(status, settings.use_isolated_cpus),
         wires=_wires(settings),
         folders=_folders(settings, mounts),
         modules=_modules(caps),
         programs={program: shutil.which(program, path=BIN) or "" for program in PROGRAMS},
         init_program=hostcaps.find_reaper(settings.init),
         seccomp_policy=_seccomp_policy(),
-        sysctls={path: value for path in SYSCTLS if (value := _text(f"/proc/sys/{path}").strip())},
+        sysctls={path: value for path in SYSCTLS if (value := text(f"/proc/sys/{path}").strip())},
         read_only_sysctls=not os.access("/proc/sys/net/ipv4/ip_forward", os.W_OK),
-        lsms=tuple(filter(None, _text("/sys/kernel/security/lsm").strip().split(","))),
-        selinux={"1": "enforcing", "0": "permissive"}.get(_text("/sys/fs/selinux/enforce").strip(), ""),
+        lsms=tuple(filter(None, text("/sys/kernel/security/lsm").strip().split(","))),
+        selinux={"1": "enforcing", "0": "permissive"}.get(text("/sys/fs/selinux/enforce").strip(), ""),
         subordinate=tuple(
-            sorted({each for path in ("/etc/subuid", "/etc/subgid") for each in parsing.subordinate(_text(path))})
+            sorted({each for path in ("/etc/subuid", "/etc/subgid") for each in parsing.subordinate(text(path))})
         ),
-        accounts=parsing.accounts_within(_text("/etc/passwd"), settings.id_first, ids_end),
+        accounts=parsing.accounts_within(text("/etc/passwd"), settings.id_first, ids_end),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         clock_behind_s=max(0.0, os.stat(__file__).st_mtime - time.time()),
         zones=os.path.isdir("/usr/share/zoneinfo/Europe"),
@@ -84,7 +88,7 @@ def read_facts(settings: Settings, asked_by: str, caps: HostCaps | None = None) 
 
 def as_packaged(settings: Settings) -> Settings:
     """The units tell jobsd by a variable where its groups are, and whoever asks the doctor does not have it."""
-    points = private_mounts.mount_points(_text("/proc/self/mountinfo"), "cgroup2")
+    points = private_mounts.mount_points(text("/proc/self/mountinfo"), "cgroup2")
     if settings.cgroup_root == Settings().cgroup_root and any(os.path.isdir(f"{each}/{_UNIT}") for each in points):
         return replace(settings, cgroup_root=_UNIT)
     return settings
@@ -94,79 +98,26 @@ def _container() -> str:
     for path in ("/.dockerenv", "/run/.containerenv", "/run/systemd/container"):
         if os.path.exists(path):
             return path
-    return "container= in the environment of pid 1" if "container=" in _text("/proc/1/environ") else ""
-
-
-# ── cgroups ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _hierarchies(settings: Settings, caps: HostCaps, mounts: list[MountLine]) -> tuple[Hierarchy, ...]:
-    places = {mount.path: mount.version for mount in caps.controllers.values()}
-    if caps.unified:
-        places[caps.unified] = 2
-    return tuple(
-        Hierarchy(version, point, os.access(parent, os.W_OK), parent)
-        for point, version in sorted(places.items())
-        for parent in (nearest(f"{point}/{settings.cgroup_root}"),)
-    )
-
-
-def nearest(path: str) -> str:
-    """The path, or what is there of it."""
-    while path not in ("", "/") and not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path or "/"
-
-
-def _passed_on(settings: Settings, caps: HostCaps) -> dict[str, str]:
-    """cgroup.controllers of the v2 root and of each group on the way to ours that is there."""
-    if not caps.unified:
-        return {}
-    found, path = {caps.unified: _text(f"{caps.unified}/cgroup.controllers").strip()}, caps.unified
-    for part in filter(None, settings.cgroup_root.split("/")):
-        path = f"{path}/{part}"
-        if not os.path.isdir(path):
-            break
-        found[path] = _text(f"{path}/cgroup.controllers").strip()
-    return found
-
-
-def _swap_limited(caps: HostCaps) -> bool | None:
-    """The root groups of v2 have no limits; some group below one has the file, where there is any."""
-    memory = caps.controllers.get("memory")
-    if memory is None:
-        return None
-    if memory.version == 1:
-        return os.path.exists(f"{memory.path}/memory.memsw.limit_in_bytes")
-    groups = (entry.path for entry in _scan(memory.path) if os.path.exists(f"{entry.path}/memory.max"))
-    first = next(groups, "")
-    return os.path.exists(f"{first}/memory.swap.max") if first else None
-
-
-def _scan(path: str) -> list[os.DirEntry[str]]:
-    try:
-        return sorted((each for each in os.scandir(path) if each.is_dir()), key=lambda each: each.name)
-    except OSError:
-        return []
+    return "container= in the environment of pid 1" if "container=" in text("/proc/1/environ") else ""
 
 
 # ── machine ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _machine(status: str) -> Machine:
+def _machine(status: str, use_isolated: bool) -> Machine:
     cpu = "/sys/devices/system/cpu"
-    seen = read_topology(_read, os.listdir)
+    seen = read_topology(read, os.listdir, use_isolated_cpus=use_isolated)
     meminfo = {key: int(value.split()[0]) << 10 for key, _, value in _pairs("/proc/meminfo") if value.split()}
-    sizes = hostcaps.parse_hugepage_sizes(_names("/sys/kernel/mm/hugepages"))
+    sizes = hostcaps.parse_hugepage_sizes(names("/sys/kernel/mm/hugepages"))
     reserved = {
-        render_size(size): int(_text(f"/sys/kernel/mm/hugepages/hugepages-{size >> 10}kB/nr_hugepages").strip() or 0)
+        render_size(size): int(text(f"/sys/kernel/mm/hugepages/hugepages-{size >> 10}kB/nr_hugepages").strip() or 0)
         for size in sizes
     }
     return Machine(
         cpus=len(seen.cpus),
-        online=_text(f"{cpu}/online").strip(),
-        offline=_text(f"{cpu}/offline").strip(),
-        isolated=_text(f"{cpu}/isolated").strip(),
+        online=text(f"{cpu}/online").strip(),
+        offline=text(f"{cpu}/offline").strip(),
+        isolated=cpuset.render(each.cpu for each in seen.withheld if each.why == "isolated"),
         allowed=parsing.status_list(status, "Cpus_allowed_list"),
         nodes=tuple(node.id for node in seen.nodes),
         memory_only=tuple(node.id for node in seen.nodes if not node.cpus),
@@ -177,7 +128,7 @@ def _machine(status: str) -> Machine:
 
 
 def _pairs(path: str) -> list[tuple[str, str, str]]:
-    return [line.partition(":") for line in _text(path).splitlines()]
+    return [line.partition(":") for line in text(path).splitlines()]
 
 
 # ── filesystems and modules ─────────────────────────────────────────────────────────────────────────────────────────
@@ -230,11 +181,11 @@ def _here() -> str:
 
 def _modules(caps: HostCaps) -> dict[str, str]:
     folder = f"/lib/modules/{os.uname().release}"
-    builtin = _text(f"{folder}/modules.builtin")
-    dependencies = _text(f"{folder}/modules.dep") if os.path.exists(f"{folder}/modules.dep") else None
-    helper = _text("/proc/sys/kernel/modprobe").strip()
-    loading = bool(helper) and _text("/proc/sys/kernel/modules_disabled").strip() != "1"
-    filesystems = hostcaps.parse_filesystems(_text("/proc/filesystems"))
+    builtin = text(f"{folder}/modules.builtin")
+    dependencies = text(f"{folder}/modules.dep") if os.path.exists(f"{folder}/modules.dep") else None
+    helper = text("/proc/sys/kernel/modprobe").strip()
+    loading = bool(helper) and text("/proc/sys/kernel/modules_disabled").strip() != "1"
+    filesystems = hostcaps.parse_filesystems(text("/proc/filesystems"))
     return {
         name: parsing.module_state(
             name,
@@ -259,13 +210,13 @@ def _seccomp_policy() -> str:
 
 
 def _wires(settings: Settings) -> Wires:
-    uplink, networks = parsing.routes(_text("/proc/net/route"), settings.bridge)
+    uplink, networks = parsing.routes(text("/proc/net/route"), settings.bridge)
     return Wires(
         binding=nft.missing(),
         uplink=settings.uplink or uplink,
         routes=networks,
         bridge=_bridge(settings),
-        legacy=tuple(sorted(_text("/proc/net/ip_tables_names").split())),
+        legacy=tuple(sorted(text("/proc/net/ip_tables_names").split())),
     )
 
 
@@ -275,27 +226,5 @@ def _bridge(settings: Settings) -> str:
     if not os.path.isdir(folder):
         return ""
     gateway = str(IPv4Network(settings.subnet).network_address + 1)
-    ours = os.path.isdir(f"{folder}/bridge") and _text(f"{folder}/address").strip() == mac_of(gateway)
+    ours = os.path.isdir(f"{folder}/bridge") and text(f"{folder}/address").strip() == mac_of(gateway)
     return "ours" if ours else "foreign"
-
-
-# ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read()
-
-
-def _text(path: str) -> str:
-    try:
-        return _read(path)
-    except OSError:
-        return ""
-
-
-def _names(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except OSError:
-        return []

@@ -18,7 +18,8 @@ from runtime.cgroups import device_bpf, net_egress, programs
 from runtime.hostprobe import Ask, in_own_network, load_program, probe
 from runtime.outcome import Outcome
 from scheduler.doctor.facts import Facts
-from scheduler.doctor.reading import nearest, read_facts
+from scheduler.doctor.reading import read_facts
+from scheduler.doctor.sources import nearest
 
 _HARMLESS = ("here", "perhaps")  # states of a module whose use loads nothing
 _BLOCK = 65536

@@ -44,7 +44,7 @@ def a_host(**changed: Any) -> Facts:
         "kernel": "6.12.0", "machine": "x86_64", "distribution": "Debian GNU/Linux 13 (trixie)", "family": "debian",
         "capabilities": CAPABILITIES, "caps": caps(), "hierarchies": (Hierarchy(2, V2, True, V2),),
         "compiled": dict.fromkeys(("cpuset", "cpu", "memory", "net_prio", "net_cls"), 0),
-        "passed_on": {V2: "cpuset cpu io memory hugetlb pids"}, "swap_limited": True,
+        "passed_on": {V2: "cpuset cpu io memory hugetlb pids"}, "swap_limited": True, "io_weights": True,
         "core": Machine(8, "0-7", "", "", "0-7", (0, 1), (), 64 << 30, 8 << 30),
         "wires": Wires(uplink="eth0", queue="htb 4a0b:", routes=("192.0.2.0/24",)),
         "folders": (Folder("state", "/var/lib/jobs", "ext4", "/", free_bytes=DISK), Folder("root", "/", "ext4", "/"),
@@ -125,6 +125,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, tuple[str, str, str]
     "passed on": (
         {"passed_on": {V2: "cpu memory pids", f"{V2}/a": "cpu", f"{V2}/a/jobs": "cpu"}}, {"cgroup_root": "a/jobs"},
         "limited", (f"{V2}/a/jobs has not: memory pids", "resources.memory", "restart jobsd"),
+    ),
+    "room for jobs": (
+        {"held": f"{V2}/shell"}, {}, "fatal", (f"{V2}/shell holds", "no job can start", "cgroup_root"),
+    ),
+    "I/O weights": ({"io_weights": False}, {}, "limited", ("BFQ", "--io-weight do nothing", "echo bfq")),
+    "isolated CPUs": (
+        {"core": replace(a_host().core, isolated="6-7")}, {}, "limited",
+        ("6-7", "don't get", "use_isolated_cpus = true"),
     ),
     "owner": ({"init": "systemd"}, {}, "limited", ("'jobs'", "daemon-reload", "install.md")),
     "the setting freezer": (
