@@ -222,8 +222,7 @@ def _v1_too(facts: Facts) -> bool:
 
 
 # ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-            "the kernel kills one process of a job over resources.memory, the daemon, once it is up, the rest; "
-            "memory_high and memory_min do nothing",
+
 
 def memory(facts: Facts, settings: Settings) -> Iterator[Finding]:
     mount = facts.caps.controllers.get("memory")
@@ -233,7 +232,8 @@ def memory(facts: Facts, settings: Settings) -> Iterator[Finding]:
             "out of memory",
             "limited",
             "memory is on v1, which has no memory.oom.group",
-            "a job over resources.memory loses one process, not all; memory_high and memory_min do nothing",
+            "the kernel kills one process of a job over resources.memory, the daemon, once it is up, the rest; "
+            "memory_high and memory_min do nothing",
             f"pure v2: boot with {'systemd.unified_cgroup_hierarchy=1 ' * (facts.init == 'systemd')}cgroup_no_v1=all",
             mount.path,
         )
