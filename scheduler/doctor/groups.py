@@ -232,7 +232,7 @@ def memory(facts: Facts, settings: Settings) -> Iterator[Finding]:
             "out of memory",
             "limited",
             "memory is on v1, which has no memory.oom.group",
-            "the kernel kills one process of a job over resources.memory, the daemon, once it is up, the rest; "
+            "the kernel kills one process of a job over resources.memory, and the rest dies only if jobsd is up; "
             "memory_high and memory_min do nothing",
             f"pure v2: boot with {'systemd.unified_cgroup_hierarchy=1 ' * (facts.init == 'systemd')}cgroup_no_v1=all",
             mount.path,

@@ -159,3 +159,34 @@ def test_what_it_prints_names_neither_host_nor_hardware(settings: dict[str, str]
     text = json.dumps(doctor(settings))
     macs = {path.read_text().strip() for path in Path("/sys/class/net").glob("*/address")} - {"00:00:00:00:00:00"}
     assert not [each for each in (os.uname().nodename, *macs) if len(each) > 3 and each in text]
+
+
+@pytest.mark.needs("nft", "netns", "tool.nft")
+def test_another_firewall_is_named_with_the_rule_that_lets_jobs_through(settings: dict[str, str]) -> None:
+    """In a network namespace of its own; where nftables is a module that is not loaded, nobody has rules."""
+    table = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }"
+    argv = ["unshare", "--net", "sh", "-ec", 'nft "$0"; exec "$@"', table, *DOCTOR, "--json"]
+    done = subprocess.run(argv, cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    finding = named(json.loads(done.stdout), "another firewall")
+    assert finding["state"] == "limited" and "ip table filter, chain FORWARD" in finding["seen"]
+    assert finding["mends"].startswith(f"iptables -I FORWARD -i {settings['JOBS_BRIDGE']} -j ACCEPT")
+
+
+@pytest.mark.needs("cgroup2.pids")
+def test_a_group_that_others_live_in_is_no_place_for_jobs(settings: dict[str, str]) -> None:
+    """With controllers of v2 only: without any to pass on nothing is in the way."""
+    point = doctor(settings)["facts"]["caps"]["unified"]
+    group = Path(point) / settings["JOBS_CGROUP_ROOT"]
+    Path(f"{point}/cgroup.subtree_control").write_text("+pids")
+    group.mkdir()
+    sleeper = subprocess.Popen(["sleep", "infinity"])
+    try:
+        (group / "cgroup.procs").write_text(str(sleeper.pid))
+        inside = {**settings, "JOBS_CGROUP_ROOT": f"{group.name}/jobs"}
+        finding = named(doctor(inside, status=3), "room for jobs")
+        assert finding["stops"] == ["jobsd"] and finding["seen"].startswith(f"{group} holds processes")
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+        group.rmdir()
