@@ -31,10 +31,12 @@ from runtime.messages import (
 from runtime.process import Child
 from runtime.sequence import OutOfOrder, Sequence
 
+_WARNING = "<4>" if "JOURNAL_STREAM" in os.environ else ""  # sd-daemon(3)
+
 
 def complain(text: str) -> None:
     """To the journal of the launcher's service."""
-    os.write(2, f"launcher: {text}\n".encode())
+    os.write(2, f"{_WARNING}launcher: {text}\n".encode())
 
 
 class Keeper(Protocol):

@@ -41,6 +41,7 @@ class Marker(NamedTuple):
     boot_id: str = ""
     init_pid: int = 0
     running: bool = False  # execve of the reaper succeeded
+    stopped: bool = False  # the host ends all processes: how the job ends from here on is not its own doing
 
 
 def boot_id() -> str:

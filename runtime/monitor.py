@@ -71,7 +71,7 @@ def main(control: Channel, seed: int) -> int:
         _tell(control, StepError(failed.step, failed.errno, failed.path))
         return 1
     try:
-        init_pidfd = _start(orders, channel, entering, control, books)
+        init_pidfd, marker = _start(orders, channel, entering, control, books)
     except StepFailure as failed:
         _record_failure(books, failed)
         _tell(control, StepError(failed.step, failed.errno, failed.path))
@@ -79,12 +79,15 @@ def main(control: Channel, seed: int) -> int:
     except BaseException:
         _record_failure(books, StepFailure("monitor", errno.EIO, orders.spool))  # a bug of ours; stderr has the rest
         raise
+    stopped = _watch_for_the_hosts_stop(books.marker_fd, marker)
     _tell(control, Running())
     faultpoint.reach("monitor:running")
     _shrink(control, (*books[:2], books.stdout.fd, books.stderr.fd, init_pidfd, *pipes))
     del orders
     gc.collect()
-    _follow(init_pidfd, pipes, books)
+    ended = _follow(init_pidfd, pipes, books)
+    if not stopped:
+        exitrecord.write(books.record, ended)
     return 0
 
 
@@ -111,8 +114,10 @@ def _open_books(orders: MonitorOrders, marker_fd: int) -> Books:
 # ── until the program runs ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _start(orders: MonitorOrders, channel: Channel, entering: Child, control: Channel, books: Books) -> int:
-    """pidfd of pid 1 when execve succeeded. Raises StepFailure; then nothing of it lives."""
+def _start(
+    orders: MonitorOrders, channel: Channel, entering: Child, control: Channel, books: Books
+) -> tuple[int, Marker]:
+    """pidfd of pid 1 and the marker as it stands, once execve succeeded. Raises StepFailure; nothing of it lives then."""
     sequence = Sequence(CONTAINER)
     try:
         if orders.mon_procs:
@@ -139,9 +144,10 @@ def _start(orders: MonitorOrders, channel: Channel, entering: Child, control: Ch
         signal.pidfd_send_signal(init_pidfd, signal.SIGKILL)
         process.reap(init_pidfd)
         raise
-    exitrecord.write_marker(books.marker_fd, marker._replace(running=True))
+    marker = marker._replace(running=True)
+    exitrecord.write_marker(books.marker_fd, marker)
     channel.close()
-    return init_pidfd
+    return init_pidfd, marker
 
 
 def _make_pipes(orders: MonitorOrders) -> tuple[Pipes, Output]:
@@ -213,7 +219,25 @@ def _shrink(control: Channel, keep: tuple[int, ...]) -> None:
     sc.set_process_name("jobs:monitor")
 
 
-def _follow(init_pidfd: int, pipes: Pipes, books: Books) -> None:
+def _watch_for_the_hosts_stop(marker_fd: int, marker: Marker) -> list[int]:
+    """Not empty once SIGTERM came: that is said to all processes when the host, or all jobs on it, are ended.
+
+    The job then ends too, but by no doing of its own: without a record it counts as lost, and its spec says whether it
+    is to run again. Only here SIGTERM is not ignored: before the program runs, there is nothing that could be lost.
+    """
+    came: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if not came:
+            exitrecord.write_marker(marker_fd, marker._replace(stopped=True))
+        came.append(number)
+
+    signal.signal(signal.SIGTERM, note)
+    return came
+
+
+def _follow(init_pidfd: int, pipes: Pipes, books: Books) -> ExitRecord:
+    """What to record, when pid 1 has ended and all output is in the logs."""
     poll = select.poll()
     poll.register(init_pidfd, select.POLLIN)
     streams = {pipes.stdout: books.stdout, pipes.stderr: books.stderr}
@@ -233,17 +257,14 @@ def _follow(init_pidfd: int, pipes: Pipes, books: Books) -> None:
         _drain(pipe, log)
     faultpoint.reach("monitor:exited")
     signalled = result.si_code != os.CLD_EXITED
-    exitrecord.write(
-        books.record,
-        ExitRecord(
-            status=128 + result.si_status if signalled else result.si_status,
-            signalled=signalled,
-            ended_at=time.time(),
-            boot_id=books.marker.boot_id,
-            stdout_bytes=books.stdout.written_bytes,
-            stderr_bytes=books.stderr.written_bytes,
-            dropped_bytes=books.stdout.dropped_bytes + books.stderr.dropped_bytes,
-        ),
+    return ExitRecord(
+        status=128 + result.si_status if signalled else result.si_status,
+        signalled=signalled,
+        ended_at=time.time(),
+        boot_id=books.marker.boot_id,
+        stdout_bytes=books.stdout.written_bytes,
+        stderr_bytes=books.stderr.written_bytes,
+        dropped_bytes=books.stdout.dropped_bytes + books.stderr.dropped_bytes,
     )
 
 

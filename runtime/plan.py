@@ -269,7 +269,8 @@ def _container(inputs: Inputs, who: Identity) -> list[Step]:
     if home.startswith("/home/"):
         found.append(s.Folder(home, 0o700, who.uid, who.gid))
     if host:
-        found += [s.Cover(path) for path in inputs.hide]
+        # What lies in a fresh place is not seen anyway; /run/jobs there, the default run folder, is OWN.
+        found += [s.Cover(path) for path in inputs.hide if not _below(path, FRESH_PLACES)]
     # Outermost first: a mount below another one's target would be hidden by it.
     order = sorted(range(len(inputs.mounts)), key=lambda index: inputs.mounts[index].target.rstrip("/"))
     found += [s.Place(f"mount-{index}", inputs.mounts[index].target) for index in order]

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -20,12 +21,13 @@ from anyio.abc import TaskGroup, TaskStatus
 from config.settings import Settings
 from jobs import specfile
 from jobs.errors import HostError, UserError
-from jobs.events import Owner
+from jobs.events import Event, Exited, Lost, Owner, StartFailed
 from jobs.ids import ExecutionId
 from jobs.record import Record
 from jobs.spec import JobSpec
 from jobs.units import parse_size
 from jobs.verdict import Never, NotNow
+from scheduler import service
 from scheduler.admission import never
 from scheduler.api.access import Access
 from scheduler.api.app import create_app
@@ -90,6 +92,7 @@ async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None
                 node = Supervisor(host, tasks)
                 await take_over(host, node, world, writer, clock.wall())
                 await fill_pools(host, tasks)
+                tasks.start_soon(node.watch_processors, name="processors")
                 loop = Loop(world, writer, node, clock)
                 writer.listen(loop.wake)
                 tasks.start_soon(loop.run, name="loop")
@@ -109,7 +112,10 @@ async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None
                     )
                 )
                 await tasks.start(serve, app, listening)
-                notify("READY=1")
+                service.notify("READY=1")
+                if os.environ.get("NOTIFY_SOCKET"):
+                    writer.listen(partial(_tell_status, world))
+                    _tell_status(world)
                 task_status.started()
                 log.info("serving on %s, epoch %d, %d jobs known", settings.socket, store.epoch, len(world.live))
                 try:
@@ -132,6 +138,7 @@ async def take_over(host: Host, node: Supervisor, world: World, writer: Writer, 
         inventory.take_leases(host, name)
     outcome = reconcile(records, {name: inventory.observe(host, name) for name in names}, now)
     for event in outcome.events:
+        _tell_outcome(event)
         await writer.report(event)
     live: set[str] = set()
     cleaning: dict[str, Record | None] = {}
@@ -155,6 +162,17 @@ async def take_over(host: Host, node: Supervisor, world: World, writer: Writer, 
     attached = [host.network.adopt(name) for name in live | set(cleaning)]
     for name in await host.network.sweep({each.address for each in attached if each is not None}):
         log.warning("removed what an earlier daemon left: %s", name)
+
+
+def _tell_outcome(event: Event) -> None:
+    """What happened while no daemon looked, in the service's journal; jobs that went on are no news."""
+    match event:
+        case Lost():
+            log.warning("execution %s is lost: %s", event.execution, event.reason)
+        case StartFailed():
+            log.warning("execution %s did not start: %s", event.execution, event.message)
+        case Exited():
+            log.info("execution %s ended meanwhile, exit status %d", event.execution, event.status)
 
 
 def _admission(capacity: Capacity, host: Host) -> Callable[[JobSpec, Owner], Awaitable[None]]:
@@ -205,12 +223,10 @@ def _operators(settings: Settings) -> int | None:
         return None
 
 
-def notify(state: str) -> None:
-    """sd_notify(3): one datagram to the service manager, if there is one."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if path:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
-            sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
+def _tell_status(world: World) -> None:
+    """After each commit: looks at what is on the node only, however long the queue."""
+    queued = sum(len(each) for each in world.queue.values())
+    service.notify(f"STATUS={service.status(world.active.values(), queued)}")
 
 
 async def serve_until_signalled(settings: Settings) -> None:
@@ -220,7 +236,7 @@ async def serve_until_signalled(settings: Settings) -> None:
             tasks.start_soon(_serve_in, tasks, settings)
             async for number in signals:
                 log.info("%s: stopping", signal.Signals(number).name)
-                notify("STOPPING=1")
+                service.notify("STOPPING=1", "STATUS=stopping; running jobs go on")
                 tasks.cancel_scope.cancel()
                 return
 

@@ -1,15 +1,15 @@
 """The program `jobsd`. Imports only what the subcommand needs: the launcher starts without the daemon's libraries.
 
-    jobsd                      serve until SIGTERM or SIGINT
-    jobsd launcher             become the launcher (a service of its own)
-    jobsd doctor               what this host offers and lacks; --json, --all
-    jobsd topology             its CPUs, memory and caches; --svg, --json, --from, --capture FILE
-    jobsd run-embedded … SPEC  a launcher and a daemon for one `jobs run`, in a folder of their own
+jobsd                      serve until SIGTERM or SIGINT
+jobsd launcher             become the launcher (a service of its own)
+jobsd doctor               what this host offers and lacks; --json, --all
+jobsd topology             its CPUs, memory and caches; --svg, --json, --from, --capture FILE
+jobsd run-embedded … SPEC  a launcher and a daemon for one `jobs run`, in a folder of their own
 """
 
 from __future__ import annotations
 
-import logging
+import os
 import sys
 
 from config.settings import BadSetting, Settings, load
@@ -62,18 +62,19 @@ def _serve(settings: Settings) -> None:
     """Raises JobsError when the daemon could not start, or had to stop."""
     import anyio
 
+    from scheduler import service
     from scheduler.daemon import serve_until_signalled
     from scheduler.doctor.refusing import refuse
 
     refuse(settings)
-
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("pyroute2").setLevel(logging.WARNING)
+    service.set_up_logging()
+    os.umask(0o022)  # whatever it was started with: the roots of containers are made here, and jobs must get into them
     try:
         anyio.run(serve_until_signalled, settings)
     except BaseExceptionGroup as group:
         known = [error for error in _leaves(group) if isinstance(error, JobsError)]
         if not known:
+            service.explain_a_bug(group)
             raise
         raise known[0] from group
 
@@ -85,7 +86,9 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 
 def _complain(message: str, hint: str, code: int) -> int:
-    print(f"jobsd: {message}" + (f"\n  hint: {hint}" if hint else ""), file=sys.stderr)  # noqa: T201
+    from scheduler import service
+
+    service.complain(message, hint)
     return code
 
 

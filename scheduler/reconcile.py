@@ -39,6 +39,7 @@ class Observed:
     begun: bool = True  # its marker names a monitor; without one *go* cannot have been given
     went: bool = False  # the marker says that execve succeeded
     same_boot: bool = True  # the marker's boot id is today's
+    stopped: bool = False  # its monitor was told that all processes are ended
     monitor: bool = False  # its monitor lives
     exit: Ended | None = None
     populated: bool = False  # processes in job/run
@@ -85,6 +86,7 @@ class Outcome:
 
 
 NOTHING = Observed()
+STOPPED = "all jobs on this host were ended (jobs-cgroup.service was stopped, or the host was going down)"
 
 
 def reconcile(records: Iterable[Record], observed: Mapping[str, Observed], now: float) -> Outcome:
@@ -163,6 +165,8 @@ def _why_lost(seen: Observed) -> str:
         return "its spool folder is gone"
     if not seen.same_boot:
         return "the host was restarted while it ran"
+    if seen.stopped:
+        return STOPPED
     if seen.populated:
         return "its monitor was killed; what still ran of it was killed too, because nobody would have seen its end"
     return "it was being started or ran, and left neither processes nor an exit record"

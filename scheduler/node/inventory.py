@@ -41,6 +41,7 @@ def observe(host: Host, execution: str) -> Observed:
         begun=marker is None or marker.monitor_pid > 0,
         went=marker is not None and marker.running,
         same_boot=marker is None or marker.boot_id in ("", host.caps.boot_id),
+        stopped=marker is not None and marker.stopped,
         monitor=_lives(marker),
         exit=Ended(record.status, record.ended_at, record.step, record.errno, record.path) if record else None,
         populated=grouped and group.populated(),

@@ -412,9 +412,35 @@ def test_a_monitor_ignores_a_terminals_signals(lab: Lab) -> None:
         async with lab.box(client, SLEEPER) as box:
             created = await box.create()
             await box.go()
-            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGHUP, signal.SIGINT):
                 os.kill(created.monitor_pid, number)
             os.kill(box.init_pid, signal.SIGKILL)
             return await box.ended()
 
     assert lab.call(body).record.status == 137
+
+
+def test_how_a_job_ends_after_its_monitor_got_sigterm_is_not_its_own_doing(lab: Lab) -> None:
+    """All processes of the host, or of jobs-cgroup.service, are told to end: such a job counts as lost."""
+
+    async def body(client: Launcher) -> tuple[exitrecord.ExitRecord | None, exitrecord.Marker | None, str]:
+        async with lab.box(client, SLEEPER) as box:
+            created = await box.create()
+            await box.go()
+            await box.until_output("up")
+            os.kill(created.monitor_pid, signal.SIGTERM)
+            os.kill(box.init_pid, signal.SIGTERM)
+            with anyio.fail_after(DEADLINE_S):
+                await anyio.wait_readable(created.monitor_pidfd)
+            spool = box.spool
+            return (
+                exitrecord.read(f"{spool}/exit"),
+                exitrecord.read_marker(f"{spool}/started"),
+                (spool / "stdout").read_text(),
+            )
+
+    record, marker, printed = lab.call(body)
+    assert record is None
+    assert marker is not None
+    assert (marker.running, marker.stopped, marker.init_pid > 0) == (True, True, True)
+    assert printed == "up\n"

@@ -180,6 +180,12 @@ def test_a_host_image_hides_what_is_not_for_strangers() -> None:
     assert s.Cover("/state") not in plan(inputs(image=ImageRoot("layers", ("/x",)))).stages.container
 
 
+def test_the_default_run_folder_does_not_hide_our_own_folder_in_the_job() -> None:
+    steps = plan(inputs(hide=("/state", "/run/jobs"))).stages.container
+    assert s.Cover("/state") in steps
+    assert s.Cover("/run/jobs") not in steps
+
+
 def test_submounts_of_a_host_image_are_bound_read_only_unless_hidden_anyway() -> None:
     taken = binds(inputs())
     assert taken["/usr"].read_only

@@ -136,6 +136,8 @@ def test_what_was_never_begun_is_started_again() -> None:
         (running(), {"marker": True, "went": True}, "left neither processes nor an exit record"),
         (running(), {"marker": True, "went": True, "same_boot": False}, "the host was restarted"),
         (starting(), {"marker": True, "same_boot": False}, "the host was restarted"),
+        (running(), {"marker": True, "went": True, "stopped": True}, "all jobs on this host were ended"),
+        (running(), {"marker": True, "went": True, "stopped": True, "same_boot": False}, "the host was restarted"),
         (running(), {"marker": True, "populated": True}, "its monitor was killed"),
         (frozen(), {"marker": True, "populated": True, "frozen": True}, "its monitor was killed"),
         (thawing(), {"marker": True}, "left neither processes nor an exit record"),
@@ -176,7 +178,7 @@ def test_every_event_is_legal_whatever_is_seen() -> None:
     """All states × all observations: the event applies, and what is not adopted ends or starts again."""
     lives = [starting(), running(), running().paused(), running().cancelled(), frozen(), frozen().cancelled()]
     lives.append(thawing())
-    flags = ("marker", "went", "same_boot", "monitor", "populated", "frozen", "groups")
+    flags = ("marker", "went", "same_boot", "stopped", "monitor", "populated", "frozen", "groups")
     for life, exit in product(lives, (None, EXIT, Ended(125, 900.0, "overlay", 28, "/x"))):
         for values in product((False, True), repeat=len(flags)):
             outcome = after(life, exit=exit, **dict(zip(flags, values, strict=True)))
