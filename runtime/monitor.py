@@ -117,7 +117,7 @@ def _open_books(orders: MonitorOrders, marker_fd: int) -> Books:
 def _start(
     orders: MonitorOrders, channel: Channel, entering: Child, control: Channel, books: Books
 ) -> tuple[int, Marker]:
-    """pidfd of pid 1 and the marker as it stands, once execve succeeded. Raises StepFailure; nothing of it lives then."""
+    """pidfd of pid 1 and its marker, once execve succeeded. Raises StepFailure; then nothing of it lives."""
     sequence = Sequence(CONTAINER)
     try:
         if orders.mon_procs:
