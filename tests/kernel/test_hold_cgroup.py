@@ -10,6 +10,7 @@ from pathlib import Path
 
 import leaks
 import pytest
+from patience import PATIENCE_S
 
 HOLD = Path(__file__).parents[2] / "config" / "systemd" / "hold-cgroup"
 
@@ -33,7 +34,7 @@ def test_the_holder_sits_in_a_leaf() -> None:
             holder.wait()
     finally:
         for folder in (group / "holder", group):
-            assert leaks.polled(functools.partial(removed, folder), deadline_s=10)
+            assert leaks.polled(functools.partial(removed, folder), deadline_s=PATIENCE_S)
 
 
 def removed(folder: Path) -> bool:
@@ -47,4 +48,4 @@ def removed(folder: Path) -> bool:
 
 
 def wait_for(ready: Callable[[], object]) -> None:
-    assert leaks.polled(ready, deadline_s=10)
+    assert leaks.polled(ready, deadline_s=PATIENCE_S)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from patience import PATIENCE_S
 
 from jobs.host import HostCaps
 from runtime import hostcaps
@@ -70,7 +71,7 @@ class Bench:
 
     def run(self, group: JobGroup, argv: Sequence[str]) -> tuple[int, str, str]:
         process = self.start(group, argv)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE_S)
         return process.returncode, out.decode(), err.decode()
 
     def python(self, group: JobGroup, code: str, *args: str) -> tuple[int, str, str]:

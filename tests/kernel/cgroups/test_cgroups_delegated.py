@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from leaks import polled
+from patience import PATIENCE_S
 
 from jobs.errors import StepFailed
 from runtime import hostcaps
@@ -89,7 +90,7 @@ def test_its_processes_move_to_a_leaf(subtree: Path, tmp_path: Path) -> None:
     assert {str(shell.pid), str(daemon.pid)} == set(leaf)
     assert (subtree / "cgroup.procs").read_text() == ""
     for process in (shell, daemon):
-        process.communicate("\n", timeout=60)
+        process.communicate("\n", timeout=PATIENCE_S)
 
 
 def test_a_group_that_systemd_delegated(subtree: Path, unified: str) -> None:
@@ -99,7 +100,7 @@ def test_a_group_that_systemd_delegated(subtree: Path, unified: str) -> None:
     tree = CgroupTree(_offering(WANTED, unified), f"{subtree.relative_to(unified)}/jobs")
     tree.prepare()
     assert (subtree / vacate.LEAF / "cgroup.procs").read_text().split() == [str(guest.pid)]
-    guest.communicate("\n", timeout=60)
+    guest.communicate("\n", timeout=PATIENCE_S)
 
 
 def test_elsewhere_nobody_is_moved(subtree: Path, unified: str) -> None:
@@ -110,7 +111,7 @@ def test_elsewhere_nobody_is_moved(subtree: Path, unified: str) -> None:
         tree.prepare()
     assert "let them live in a group below it" in refused.value.hint
     assert (subtree / "cgroup.procs").read_text().split() == [str(stranger.pid)]
-    stranger.communicate("\n", timeout=60)
+    stranger.communicate("\n", timeout=PATIENCE_S)
 
 
 def test_the_roots_own_processes_stay(unified: str) -> None:

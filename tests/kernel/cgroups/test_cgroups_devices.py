@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 from leaks import polled
+from patience import PATIENCE_S
 
 from runtime import syscalls
 from runtime.cgroups.device_bpf import program
@@ -85,7 +86,7 @@ def test_a_running_program_never_meets_deny_all(device_bench):
         more = (DeviceRule("c", 10, 229),) if turn % 2 else ()
         group.apply(replace(GENEROUS, devices=(*STANDARD_DEVICES, *more)))
     open(flag, "w").close()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE_S)
     os.unlink(flag)
     assert process.returncode == 0, err
     assert int(out) > 0

@@ -9,6 +9,7 @@ import sys
 import anyio
 import anyio.lowlevel
 import pytest
+from patience import PATIENCE_S
 
 from runtime.cgroups import memory
 from runtime.cgroups.files import exists, number, read, table, write
@@ -54,7 +55,7 @@ def test_all_die_when_one_is_killed_for_want_of_memory(request, caps, kind):
         assert process.stdout.readline() == b"-9\n"
         assert process.poll() is None and group.oom_kills() == 1
     anyio.run(group.kill_when_out_of_memory)
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert process.wait(timeout=PATIENCE_S) == -signal.SIGKILL
     assert not group.populated()
 
 
@@ -71,7 +72,7 @@ def test_a_kill_that_comes_while_we_watch(v1_bench):
                 process.send_signal(signal.SIGUSR1)
 
     anyio.run(main)
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert process.wait(timeout=PATIENCE_S) == -signal.SIGKILL
 
 
 def test_swap_is_shut_off_where_it_is_accounted(bench):
@@ -115,7 +116,7 @@ def test_monitor_is_not_the_victim(bench, tmpfs, limit_on):
     if limit_on == "run":
         assert status == -signal.SIGKILL and monitor.poll() is None and group.oom_kills() >= 1
     else:
-        assert monitor.wait(timeout=10) == -signal.SIGKILL
+        assert monitor.wait(timeout=PATIENCE_S) == -signal.SIGKILL
 
 
 def test_resident_bytes(bench, tmpfs):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from patience import PATIENCE_S
 
 from runtime.cgroups import private_mounts
 from runtime.cgroups.private_mounts import (
@@ -63,7 +64,7 @@ def in_own_namespace():
 
     yield run
     for process in started:
-        process.communicate(timeout=10)
+        process.communicate(timeout=PATIENCE_S)
 
 
 FRESH = f"""

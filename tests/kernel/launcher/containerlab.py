@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
+from patience import PATIENCE_S
 
 from jobs.events import Owner
 from jobs.host import CONTROLLERS, ControllerMount, HostCaps
@@ -27,7 +28,7 @@ T = TypeVar("T")
 BASE = 1_900_000_000  # host ids of these tests' jobs
 ALICE = Owner(1000, 1000, (1000, 2000), "alice")
 HOST_IMAGE = ImageRoot("host", ("/",))
-DEADLINE_S = 30
+DEADLINE_S = PATIENCE_S
 
 
 class Finished(NamedTuple):

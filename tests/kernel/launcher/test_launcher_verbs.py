@@ -14,7 +14,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from containerlab import BASE, Lab, id_map
+from containerlab import BASE, DEADLINE_S, Lab, id_map
 
 from jobs.errors import LauncherGone, StepFailed
 from runtime import messages, process
@@ -186,7 +186,7 @@ def test_the_sockets_have_the_promised_modes(lab: Lab) -> None:
 def test_hello_closes_older_connections(lab: Lab) -> None:
     async def body(client: Launcher) -> bool:
         newer = await lab.connect()
-        with anyio.fail_after(10):
+        with anyio.fail_after(DEADLINE_S):
             await client.lost.wait()
         newer.close()
         with pytest.raises(LauncherGone):

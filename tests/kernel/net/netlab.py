@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+from patience import PATIENCE_S
 from pyroute2 import AsyncIPRoute
 
 from jobs.priority_class import PriorityClass
@@ -150,7 +151,7 @@ def listening(space: Namespace | None, address: str, port: int) -> socket.socket
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind((address, port))
         server.listen()
-        server.settimeout(5)
+        server.settimeout(PATIENCE_S)
         return server
 
 
@@ -173,7 +174,7 @@ async def _uplink(world_fd: int) -> None:
         await host.link("add", ifname="up0", kind="veth", peer={"ifname": "up1", "net_ns_fd": world_fd})
 
 
-def wait_until(true: Callable[[], bool], deadline_s: float = 10) -> None:
+def wait_until(true: Callable[[], bool], deadline_s: float = PATIENCE_S) -> None:
     """The kernel works on carriers, ageing and dying namespaces in workers of its own."""
     end = time.monotonic() + deadline_s
     while not true():

@@ -227,7 +227,7 @@ def test_killed_anywhere_the_next_stop_restores_the_host(lab: Lab, point: str, c
 
     before = picture()
     root = Path(__file__).parents[3]
-    paths = [str(root), str(Path(__file__).parent)]
+    paths = [str(root), str(root / "tests"), str(Path(__file__).parent)]
     program = _VICTIM.format(paths=paths, state=lab.state_dir, point=point, calls=calls)
     died = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 from netlab import HOST, WORLD, Lab, Namespace, a_trunk, counted, htb, run
+from patience import PATIENCE_S
 
 from jobs.priority_class import PriorityClass
 from jobs.spec import Publish
@@ -27,7 +28,7 @@ def growth(link: str) -> Iterator[dict[str, int]]:
     """Filled at the end: how many packets each class took meanwhile, without the classes that took a few (ARP)."""
     before, grown = counted(link), dict[str, int]()
     yield grown
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + PATIENCE_S
     while sum(grown.values()) < _PACKETS and time.monotonic() < give_up:  # on a busy machine packets take their time
         rise = {name: count - before[name] for name, count in counted(link).items()}
         grown.update({name: count for name, count in rise.items() if count >= _PACKETS // 2})
@@ -101,7 +102,7 @@ def test_the_answers_of_a_published_port_too(lab: Lab) -> None:
             client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with server, client:
             server.bind((job.address, 53))
-            server.settimeout(2)
+            server.settimeout(PATIENCE_S)
             client.sendto(b"question", (HOST, 5300))
             _, peer = server.recvfrom(100)
             with growth("up0") as grown:

@@ -9,6 +9,7 @@ import socket
 import anyio
 import pytest
 from netlab import HOST, WORLD, Lab, connects, listening, run
+from patience import PATIENCE_S
 
 from jobs.errors import StepFailed
 from jobs.priority_class import PriorityClass
@@ -67,8 +68,8 @@ def test_udp(lab: Lab) -> None:
             client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with server, client:
             server.bind((job.address, 53))
-            server.settimeout(2)
-            client.settimeout(2)
+            server.settimeout(PATIENCE_S)
+            client.settimeout(PATIENCE_S)
             client.sendto(b"question", (HOST, 5300))
             question, peer = server.recvfrom(100)
             server.sendto(b"answer", peer)

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from netlab import HOST, WORLD, Job, Lab, Namespace, a_trunk, connects, listening, run
+from patience import PATIENCE_S
 
 from netbridge import hosts
 from netbridge.network import Network
@@ -85,7 +86,7 @@ def test_no_foreign_address_leaves_unhidden(lab: Lab) -> None:
                 receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             with receiver:
                 receiver.bind((WORLD, 9))
-                receiver.settimeout(2)
+                receiver.settimeout(PATIENCE_S)
                 for source in ("192.168.77.1", "10.213.200.1"):
                     station.run("ip", "route", "replace", "default", "via", "10.213.0.1", "src", source)
                     with station.within(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -243,7 +244,7 @@ def test_a_forged_source_is_dropped(lab: Lab, lie: str) -> None:
             receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with receiver:
             receiver.bind(("0.0.0.0", 9))
-            receiver.settimeout(2)
+            receiver.settimeout(PATIENCE_S)
             _datagram(liar, sibling.address)
             assert receiver.recvfrom(10)[1][0] == liar.address  # the control: honest, it arrives
             if lie == "address":
@@ -321,7 +322,7 @@ def test_no_job_draws_the_packets_of_another_by_its_mac(lab: Lab) -> None:
             receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with receiver, _raw(thief) as tap, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as host:
             receiver.bind((victim.address, 9))
-            receiver.settimeout(2)
+            receiver.settimeout(PATIENCE_S)
             host.sendto(b"before", (victim.address, 9))
             assert receiver.recv(100) == b"before"
             lldp = _mac("01:80:c2:00:00:0e") + _mac(victim.attachment.mac) + b"\x88\xcc" + bytes(60)
