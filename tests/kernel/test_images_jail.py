@@ -128,7 +128,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_inside_nothing_of_the_host_can_be_reached(folder: Path, tmp_path: Path) -> None:
     _, done, made = anyio.run(probe, folder, "jailed", tmp_path / "outside")
-    assert done == []
+    # Its network namespace is empty and its own; Landlock takes even a socket in it, since ABI 4 (Linux 6.7).
+    assert done == ([] if landlock.abi() >= 4 else ["network"])
     assert made == ["file", "chown", "set modes", "hard link", "symlink", "whiteout", "user attribute"]
     assert not (tmp_path / "outside").exists()
 

@@ -22,6 +22,7 @@ from builders_images import (
     make_userns,
     run_helper,
 )
+from overlays import detached_overlay
 
 from runtime import syscalls as sc
 from runtime.images.uppers import Upper, Uppers
@@ -37,7 +38,6 @@ def merged(root: ImageRoot, upper: Upper, userns: int, stage: Path) -> Iterator[
     """A descriptor of the overlay's root. Layers are attached below `stage` for as long."""
     attached = []
     try:
-        fs = sc.fsopen("overlay")
         for number, layer in enumerate(root.lower):
             where = stage / str(number)
             where.mkdir()
@@ -46,16 +46,7 @@ def merged(root: ImageRoot, upper: Upper, userns: int, stage: Path) -> Iterator[
             sc.move_mount(tree, sc.AT_FDCWD, str(where))
             os.close(tree)
             attached.append(str(where))
-        if sc.linux() >= (6, 7):
-            for where in attached:
-                sc.fsconfig_set(fs, "lowerdir+", where)
-        else:
-            sc.fsconfig_set(fs, "lowerdir", ":".join(attached))
-        sc.fsconfig_set(fs, "upperdir", f"{upper.path}/upper")
-        sc.fsconfig_set(fs, "workdir", f"{upper.path}/work")
-        sc.fsconfig_create(fs)
-        mount = sc.fsmount(fs, ATTRIBUTES)
-        os.close(fs)
+        mount = detached_overlay(stage, [Path(where).name for where in attached], upper, ATTRIBUTES)
         top = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=mount)
         os.close(mount)
         yield top

@@ -14,9 +14,9 @@ from pathlib import Path
 import anyio
 import pytest
 from builders_images import run_helper
+from overlays import detached_overlay
 
 from jobs.errors import StepFailed, Unsupported
-from runtime import syscalls
 from runtime.images import loopfs
 from runtime.images.uppers import LEAST_BYTES, Upper, Uppers
 
@@ -66,17 +66,8 @@ def wait_until_gone(state: Path) -> None:
 
 
 def overlay(upper: Upper, lower: Path) -> int:
-    """A detached overlay whose upper is only a descriptor."""
     lower.mkdir(exist_ok=True)
-    fs = syscalls.fsopen("overlay")
-    try:
-        syscalls.fsconfig_set(fs, "lowerdir", str(lower))
-        syscalls.fsconfig_set(fs, "upperdir", f"{upper.path}/upper")
-        syscalls.fsconfig_set(fs, "workdir", f"{upper.path}/work")
-        syscalls.fsconfig_create(fs)
-        return syscalls.fsmount(fs)
-    finally:
-        os.close(fs)
+    return detached_overlay(lower.parent, [lower.name], upper)
 
 
 def fill(root: int, limit: int) -> tuple[int, int]:

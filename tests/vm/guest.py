@@ -21,7 +21,7 @@ from vm import cache, image, machine, tree
 
 NO_RESULT, TIMED_OUT = 125, 124  # as timeout(1) and env(1) number them
 KERNEL_PARAMETERS = (
-    "console=ttyS0", "panic=-1", "oops=panic", "quiet", "loglevel=4", "mitigations=off", "nokaslr", "audit=0",
+    "console=ttyS0", "panic=-1", "oops=panic", "quiet", "loglevel=4", "mitigations=off", "nokaslr",
     "psi=1", "tsc=reliable", "cryptomgr.notests", "random.trust_cpu=on",
     "init_on_alloc=0",  # a seventh of the emulated CPU time, measured
 )  # fmt: skip
