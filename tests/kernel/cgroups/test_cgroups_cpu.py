@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import anyio
@@ -23,6 +24,16 @@ def test_quota_throttles(bench):
     stat = table(f"{group.places['cpu'].job}/cpu.stat")
     assert stat["nr_throttled"] >= 3
     assert group.usage().cpu_s <= 0.2 * (stat["nr_periods"] + 1) / 10 + 0.1
+
+
+def test_waiting_for_a_cpu_is_pressure(bench):
+    """PSI of the container's own group, also where the CPU controller is on v1."""
+    group = bench.group(replace(GENEROUS, cpu_quota=0.2))
+    if not os.access(f"{group.run_unified}/cpu.pressure", os.R_OK):
+        pytest.skip("needs psi: this kernel does not count pressure, or no unified hierarchy is mounted")
+    assert group.usage().cpu_wait_s < 0.1
+    assert bench.python(group, BURN, "1.0")[0] == 0
+    assert group.usage().cpu_wait_s > 0.3  # of a second, it had a CPU for 0.2
 
 
 def test_without_a_quota_nothing_is_throttled(bench):

@@ -103,6 +103,16 @@ def test_a_page_has_every_fact_and_no_empty_row() -> None:
     assert "address" not in render.page(a_job(spec=SPEC), WIDE)
 
 
+def test_a_page_tells_what_carries_the_class_what_it_waited_for_and_what_the_host_cannot_do() -> None:
+    usage = {**USED, "cpu_wait_s": 1.5, "memory_wait_s": 0.0, "io_wait_s": 90.0}
+    page = render.page(running(usage=usage, carriers=("bpf", "net_prio"), notes=("io.weight is \x1bignored",)), WIDE)
+    assert "network normal (by bpf, net_prio)" in page
+    assert re.search(r"pressure +1\.5s waiting for cpu, 1m30s waiting for io$", page, re.MULTILINE), page
+    assert re.search(r"note +io\.weight is .*ignored$", page, re.MULTILINE) and "\x1b" not in page
+    bare = render.page(running(), WIDE)
+    assert "pressure" not in bare and "note" not in bare and "(by" not in bare
+
+
 @pytest.mark.parametrize(
     ("state", "command"), [("held", "release"), ("frozen", "resume"), ("queued", "wait"), ("running", "logs -f")]
 )
