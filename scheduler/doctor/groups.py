@@ -76,7 +76,8 @@ def _layout(facts: Facts) -> Finding:
     parts = [f"v{version}: {' '.join(names)}" for version, names in by_version.items() if names]
     own = sorted(_ours(facts) - set(facts.caps.controllers))
     parts += [f"mounted by jobsd: {' '.join(own)}"] if own else []
-    kind = "hybrid" if facts.caps.unified and by_version[1] else "pure v2" if facts.caps.unified else "pure v1"
+    on_v1 = set(by_version[1]) - set(_MOUNTED_BY_US)
+    kind = "hybrid" if facts.caps.unified and on_v1 else "pure v2" if facts.caps.unified else "pure v1"
     return ok("cgroups", kind, "; ".join(parts) or "no controller")
 
 

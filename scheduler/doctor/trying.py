@@ -45,7 +45,8 @@ def try_facts(settings: Settings, asked_by: str) -> Facts:
 
 def _ask(facts: Facts, settings: Settings) -> Ask:
     state = nearest(settings.state_dir)
-    folders = {each.path: each for each in facts.folders if each.exists and not each.remote}
+    for_mounts = (each for each in facts.folders if each.role not in ("state", "run"))
+    folders = {each.path: each for each in for_mounts if each.exists and not each.remote}
     by_filesystem = {each.point: path for path, each in reversed(folders.items())}  # each filesystem once
     local = not any(each.remote for each in facts.folders if each.role == "state")
     return Ask(

@@ -277,6 +277,12 @@ def test_what_the_daemon_mounts_for_itself_is_not_missing() -> None:
     assert only_problem(a_host(caps=without, compiled={})).name == "hugetlb"
 
 
+def test_hierarchies_of_the_daemon_s_own_do_not_make_a_host_hybrid() -> None:
+    with_ours = {**caps().controllers, "net_prio": ControllerMount("net_prio", 1, "/run/jobs/cgroup/net_prio")}
+    found = diagnose(a_host(caps=caps(controllers=with_ours)), Settings())
+    assert [each.name for each in found if each.area == "cgroups"] == ["pure v2"]
+
+
 def test_a_kernel_too_old_stops_the_launcher_and_not_the_daemon() -> None:
     found = diagnose(a_host(kernel="5.10.0-32-amd64"), Settings())
     assert [each.name for each in fatal(found, LAUNCHER)] == ["version"]
