@@ -27,7 +27,7 @@ from runtime.cgroups import (
     pids,
     pressure,
 )
-from runtime.cgroups.files import NotKept, table
+from runtime.cgroups.files import NotKept, table, write
 from runtime.cgroups.freezer import Freezer
 from runtime.cgroups.freezer_v1 import FreezerV1
 from runtime.cgroups.freezer_v2 import FreezerV2
@@ -100,6 +100,16 @@ class JobGroup:
                 hint = str(refused.strerror) if isinstance(refused, NotKept) else ""
                 raise StepFailed(f"cgroup:{controller}", refused.errno or 0, path, hint=hint) from refused
         self.notes = tuple(notes)
+
+    def gather(self) -> None:
+        """Brings back whom v1 moved to the group above, because every CPU of the cpuset had gone offline."""
+        place, core = self.places.get("cpuset"), self._core_place()
+        if place is None or place.version == 2:
+            return
+        for home, whole in ((place.run, core.run), (place.mon, core.mon)):
+            for pid in set(pids_below(whole)).difference(pids_below(home)):
+                with suppress(ProcessLookupError):
+                    write(f"{home}/cgroup.procs", str(pid))
 
     # Freezing and ending
 

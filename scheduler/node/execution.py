@@ -357,7 +357,9 @@ class Execution:
     def _retune(self) -> None:
         """The record's placement, weights and class into the job's own group, frozen or not."""
         if self.record.placement is not None:
-            self._group().apply(limits(self.host, self.record))
+            group = self._group()
+            group.apply(limits(self.host, self.record))
+            group.gather()
 
     async def _retag(self) -> None:
         if self.prepared is not None and self.prepared.address:

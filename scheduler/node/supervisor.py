@@ -101,7 +101,7 @@ class Supervisor:
     def look_at_processors(self) -> None:
         now = self._host.offline()
         change = hotplug.compare(self._offline, now, self._holders())
-        if now < self._offline:
+        if self._offline - now:
             self._host.tree.widen()
         self._offline = now
         for line in change.warnings:
