@@ -6,6 +6,7 @@ QEMU dies with the thread that started it (PR_SET_PDEATHSIG, by setpriv), whatev
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import tarfile
 import threading
@@ -43,10 +44,14 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """*why* says what the rig has to say where the command has no status of its own."""
+    """*why* says what the rig has to say where the command has no status of its own.
+
+    *seconds* of the clock grow with what else the host does, those of *cpu_s* hardly.
+    """
 
     status: int
     seconds: float
+    cpu_s: float
     why: str = ""
 
 
@@ -58,16 +63,16 @@ def run(order: Order, out: BinaryIO, err: BinaryIO) -> Outcome:
         how = _accelerator(built)
         with _Output(out) as outs, _Output(err) as errs:
             arguments = [*_qemu(built, order, how, folder), *outs.arguments("out"), *errs.arguments("err")]
-            timed_out = _wait_for(arguments, folder, order.timeout_s, (outs.write_fd, errs.write_fd))
+            timed_out, cpu_s = _wait_for(arguments, folder, order.timeout_s, (outs.write_fd, errs.write_fd))
         status = _unpack_result(folder / "result.tar", order.results)
         seconds = time.monotonic() - start
         if status is not None:
-            return Outcome(status, seconds)
+            return Outcome(status, seconds, cpu_s)
         last = [*outs.last, *errs.last, *_tail(folder / "console"), *_tail(folder / "qemu")]
         said = "; it printed last:\n  " + "\n  ".join(last) if last else "; it printed nothing"
         if timed_out:
-            return Outcome(TIMED_OUT, seconds, f"the time of {order.timeout_s:.0f} s ran out{said}")
-        return Outcome(NO_RESULT, seconds, f"the guest ended without a result{said}")
+            return Outcome(TIMED_OUT, seconds, cpu_s, f"the time of {order.timeout_s:.0f} s ran out{said}")
+        return Outcome(NO_RESULT, seconds, cpu_s, f"the guest ended without a result{said}")
 
 
 def _environment(order: Order) -> dict[str, str]:
@@ -81,18 +86,24 @@ def _environment(order: Order) -> dict[str, str]:
     return {**base, **order.environment}
 
 
-def _wait_for(arguments: Sequence[str], folder: Path, timeout_s: float, fds: tuple[int, ...]) -> bool:
-    """Whether the time ran out."""
+def _wait_for(arguments: Sequence[str], folder: Path, timeout_s: float, fds: tuple[int, ...]) -> tuple[bool, float]:
+    """Whether the time ran out, and the CPU time that QEMU took."""
     with open(folder / "qemu", "wb") as said:
         process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=fds)
+    pidfd = os.pidfd_open(process.pid)
     try:
-        process.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        return True
+        ended = select.select([pidfd], [], [], timeout_s)[0]
+        return not ended, _cpu_s(process.pid)
     finally:
+        os.close(pidfd)
         process.kill()
         process.wait()
-    return False
+
+
+def _cpu_s(pid: int) -> float:
+    """Of a process that is not yet waited for: utime and stime of proc(5), the 12th and 13th field past the name."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _qemu(built: image.Image, order: Order, how: str, folder: Path) -> list[str]:

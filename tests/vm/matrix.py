@@ -42,7 +42,7 @@ def _one(run: Run, folder: Path) -> Result:
         outcome = guest.run(order, output, output)
         output.write(outcome.why.encode())
     junit = None if suite.command else sorted(folder.glob("junit-*.xml"))
-    result = read_result(suite.name, run.cell, outcome.status, outcome.why, outcome.seconds, junit)
+    result = read_result(suite.name, run.cell, outcome, junit)
     say(line(result))
     if not result.good:
         last = (folder / "output.txt").read_text(errors="replace").splitlines()[-_SHOWN_LINES:]

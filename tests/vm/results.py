@@ -6,9 +6,11 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vm.guest import Outcome
 from vm.machine import promises
 from vm.suites import CELLS, SUITES
 
@@ -23,6 +25,7 @@ class Result:
     failed: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()  # the reason of each
     seconds: float = 0.0
+    cpu_s: float = 0.0  # of the emulation
     trouble: str = ""
 
     @property
@@ -35,19 +38,20 @@ class Result:
         return not self.failed and not self.trouble
 
 
-def read_result(suite: str, cell: str, status: int, why: str, seconds: float, junit: Sequence[Path] | None) -> Result:
+def read_result(suite: str, cell: str, outcome: Outcome, junit: Sequence[Path] | None) -> Result:
     """*junit*: one file for each boot, or None for a suite that is one command.
 
     A test counts once: as failed if it ever failed, as skipped if it never ran. A suite that ran no test is in trouble.
     """
-    trouble = why.partition("\n")[0]
+    status, trouble = outcome.status, outcome.why.partition("\n")[0]
+    result = partial(Result, suite, cell, seconds=outcome.seconds, cpu_s=outcome.cpu_s)
     if junit is None:
         trouble = trouble or (f"ended with status {status}" if status else "")
-        return Result(suite, cell, passed=0 if trouble else 1, seconds=seconds, trouble=trouble)
+        return result(passed=0 if trouble else 1, trouble=trouble)
     try:
         cases = [case for file in junit for case in ElementTree.parse(file).iter("testcase")]
     except (OSError, ElementTree.ParseError) as error:
-        return Result(suite, cell, seconds=seconds, trouble=trouble or f"no JUnit file: {error}")
+        return result(trouble=trouble or f"no JUnit file: {error}")
     failed = dict.fromkeys(_name(case) for case in cases if _ended(case, "failure", "error"))
     passed = {_name(case) for case in cases if not _ended(case, "failure", "error", "skipped")} - failed.keys()
     skips = {_name(case): skip.get("message") or "" for case in cases for skip in case.findall("skipped")}
@@ -56,7 +60,7 @@ def read_result(suite: str, cell: str, status: int, why: str, seconds: float, ju
         trouble = f"pytest ended with status {status}"
     if not trouble and not passed and not failed:
         trouble = "no test ran"
-    return Result(suite, cell, len(passed), tuple(failed), skipped, seconds, trouble)
+    return result(passed=len(passed), failed=tuple(failed), skipped=skipped, trouble=trouble)
 
 
 def _ended(case: ElementTree.Element, *ways: str) -> bool:
@@ -75,7 +79,7 @@ def line(result: Result) -> str:
     parts = [f"{result.passed} passed"]
     parts += [f"{len(result.skipped)} skipped"] if result.skipped else []
     parts += [f"{len(result.failed)} FAILED"] if result.failed else []
-    text = f"{result.cell} {result.suite}: {', '.join(parts)} in {result.seconds:.0f} s"
+    text = f"{result.cell} {result.suite}: {', '.join(parts)} in {result.seconds:.0f} s ({result.cpu_s:.0f} s of CPU)"
     return f"{text}: {result.trouble}" if result.trouble else text
 
 
@@ -122,6 +126,7 @@ def _sum(results: Sequence[Result]) -> str:
     skipped = sum(len(result.skipped) for result in results)
     trouble = sum(bool(result.trouble) for result in results)
     text = f"\n{run} tests ran in {len(results)} guests: {passed} passed, {failed} failed; {skipped} skipped"
+    text += f"; {sum(result.cpu_s for result in results):.0f} s of CPU"
     return f"{text}; {trouble} guests in trouble" if trouble else text
 
 

@@ -51,9 +51,9 @@ class Suite:
 
 
 _E2E = tuple(f"tests/e2e/test_{name}.py" for name in ("run", "container", "crash", "pause", "exec", "priority_wire"))
-_PLACEMENT = tuple(
-    f"tests/e2e/test_{name}.py"
-    for name in ("placement", "placement_escapes", "placement_hotplug", "placement_hugepages", "placement_moves")
+_PLACEMENT = (
+    "tests/e2e/test_placement.py",
+    *(f"tests/e2e/test_placement_{part}.py" for part in ("escapes", "hotplug", "hugepages", "moves", "odd")),
 )
 _CGROUPS = ("tests/kernel/cgroups", "tests/kernel/test_hold_cgroup.py", "tests/contract")
 _OWN = ("tests/kernel/launcher", "tests/kernel/net", *_CGROUPS[:2])  # of tests/kernel, by suites of their own
@@ -62,7 +62,7 @@ SUITES = (
     Suite("cgroups", "control groups and freezers, file by file", (*GRID, *ODD), _CGROUPS,
           short=("v1x2", "hybridx1")),
     Suite("host", "what doctor and topology see", ("v1x2", "v2x4", "hybridx1", *ODD), _HOST, short=("v2x4",)),
-    Suite("placement", "where threads run and pages lie", ("v2x4", "v1x4", "hybridx4", "smt"), _PLACEMENT,
+    Suite("placement", "where threads run and pages lie", ("v2x4", "v1x4", "hybridx4", *ODD), _PLACEMENT,
           short=("v2x4",)),
     Suite("launcher", "containers and the launcher's verbs", ONE_NODE, ("tests/kernel/launcher",)),
     Suite("net", "bridge, addresses, priorities on the wire", ONE_NODE, ("tests/kernel/net",)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vm.guest import Outcome
 from vm.results import Result, as_json, line, read_result, table
 
 JUNIT = """<testsuites><testsuite>
@@ -19,7 +20,7 @@ JUNIT = """<testsuites><testsuite>
 def read(folder: Path, text: str, status: int = 0, why: str = "") -> Result:
     junit = folder / "junit.xml"
     junit.write_text(text)
-    return read_result("net", "v2x1", status, why, 12.4, [junit])
+    return read_result("net", "v2x1", Outcome(status, 12.4, 8.0, why), [junit])
 
 
 def test_a_test_that_failed_at_teardown_did_not_pass(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def test_boots_are_one_run(tmp_path: Path) -> None:
     files = [tmp_path / f"junit-{number}.xml" for number in (1, 2, 3)]
     for file, text in zip(files, texts, strict=True):
         file.write_text(text)
-    result = read_result("systemd", "systemd", 1, "", 1.0, files)
+    result = read_result("systemd", "systemd", Outcome(1, 1.0, 1.0), files)
     assert (result.passed, result.failed, result.skipped) == (1, ("a.y",), ())
 
 
@@ -47,7 +48,7 @@ def test_a_status_that_no_test_explains_is_trouble(tmp_path: Path) -> None:
 
 
 def test_a_guest_without_a_report_is_trouble(tmp_path: Path) -> None:
-    missing = read_result("net", "v2x1", 124, "the time of 5 s ran out; it printed\n  x", 5.0, [])
+    missing = read_result("net", "v2x1", Outcome(124, 5.0, 4.0, "the time of 5 s ran out; it printed\n  x"), [])
     assert missing.trouble == "the time of 5 s ran out; it printed"
     assert read(tmp_path, "<testsuites>", status=1).trouble.startswith("no JUnit file")
 
@@ -59,8 +60,8 @@ def test_no_test_is_no_success(tmp_path: Path) -> None:
 
 
 def test_a_command_counts_by_its_status() -> None:
-    assert read_result("demo", "systemd", 0, "", 1.0, None).good
-    assert read_result("demo", "systemd", 3, "", 1.0, None).trouble == "ended with status 3"
+    assert read_result("demo", "systemd", Outcome(0, 1.0, 1.0), None).good
+    assert read_result("demo", "systemd", Outcome(3, 1.0, 1.0), None).trouble == "ended with status 3"
 
 
 def test_the_table() -> None:
@@ -83,11 +84,11 @@ def test_the_table() -> None:
         "  v1x1 kernel.test_x",
         "  v2x1 net: the time of 5 s ran out",
         "",
-        "100 tests ran in 3 guests: 99 passed, 1 failed; 2 skipped; 1 guests in trouble",
+        "100 tests ran in 3 guests: 99 passed, 1 failed; 2 skipped; 0 s of CPU; 1 guests in trouble",
     ]
     assert [row["good"] for row in as_json(results)["results"]] == [True, False, False]
     assert "cgroup2.memory" in as_json(results)["cells"]["v2x1"]["promises"]
 
 
 def test_one_line_for_one_run() -> None:
-    assert line(Result("net", "v2x1", passed=3, seconds=9.6)) == "v2x1 net: 3 passed in 10 s"
+    assert line(Result("net", "v2x1", passed=3, seconds=9.6, cpu_s=7.0)) == "v2x1 net: 3 passed in 10 s (7 s of CPU)"
