@@ -22,7 +22,7 @@ class Settings:
     subnet: str = "10.213.0.0/16"  # addresses of jobs
     uplink: str = ""  # interface of the NAT; "": by the route
     nft_table: str = "jobs"  # one table per family
-    mount_net_controllers: bool = True  # mount net_cls and net_prio privately where compiled in and not mounted
+    mount_net_controllers: bool = True  # mount net_cls and net_prio privately where the kernel (5.15 or later) has them
     reserve_memory: str = "512MiB"  # kept for the host and never given to jobs
     use_isolated_cpus: bool = False  # give jobs the CPUs of isolcpus= too; threads do not spread over them
     slots: int = 4  # user + network namespace pairs made ahead

@@ -16,7 +16,7 @@ _MACHINES = ("x86_64", "aarch64")  # whose system call numbers runtime/syscalls.
 # What a kernel before this version lacks, where no try tells.
 _SINCE = (
     ((5, 14), "the processes of a job are killed one by one, not by one word (cgroup.kill)"),
-    ((5, 15), "mounting net_cls or net_prio switches off other programs' matching by cgroup (Cilium, nft socket)"),
+    ((5, 15), "net_cls and net_prio are not mounted: that would stop all matching by v2 group (Cilium, nft socket)"),
     ((5, 19), "no memory peak of jobs on cgroup v2 (memory.peak)"),
 )
 # Capability → whom its lack stops, and what it is for.
