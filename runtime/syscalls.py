@@ -314,9 +314,20 @@ def pivot_root(new_root: str, put_old: str) -> None:
 
 
 def open_tree(dir_fd: int, path: str, *, clone: bool = True, recursive: bool = False) -> int:
-    """A detached copy of the mount at `path` (or of `dir_fd` itself when `path` is ""); move_mount puts it in place."""
+    """A detached copy of the mount at `path` (or of `dir_fd` itself when `path` is ""); move_mount puts it in place.
+
+    The copy is private. Under systemd every mount is shared: a plain copy would be the original's peer, and what is
+    mounted on it in a job would appear on the host and stay there (test_mount_propagation.py).
+    """
     flags = OPEN_TREE_CLOEXEC | (OPEN_TREE_CLONE if clone else 0) | (AT_RECURSIVE if recursive else 0)
-    return _syscall("open_tree", dir_fd, os.fsencode(path), flags | (0 if path else AT_EMPTY_PATH), path=path)
+    tree = _syscall("open_tree", dir_fd, os.fsencode(path), flags | (0 if path else AT_EMPTY_PATH), path=path)
+    if clone:
+        try:
+            mount_setattr(tree, "", 0, propagation=MS_PRIVATE, recursive=recursive)
+        except OSError:
+            os.close(tree)
+            raise
+    return tree
 
 
 def move_mount(from_fd: int, to_fd: int, to_path: str) -> None:
@@ -347,10 +358,20 @@ def fsmount(fs_fd: int, attributes: int = 0) -> int:
 
 
 def mount_setattr(
-    dir_fd: int, path: str, attributes: int, *, clear: int = 0, userns_fd: int = -1, recursive: bool = False
+    dir_fd: int,
+    path: str,
+    attributes: int,
+    *,
+    clear: int = 0,
+    propagation: int = 0,
+    userns_fd: int = -1,
+    recursive: bool = False,
 ) -> None:
-    """Sets and clears MOUNT_ATTR_*; with `userns_fd` the mount gets that namespace's id map (MOUNT_ATTR_IDMAP)."""
-    attr = _MountAttr(attr_set=attributes, attr_clr=clear)
+    """Sets and clears MOUNT_ATTR_*; `propagation` is MS_PRIVATE, MS_SLAVE … or 0: as it is.
+
+    With `userns_fd` the mount gets that namespace's id map (MOUNT_ATTR_IDMAP).
+    """
+    attr = _MountAttr(attr_set=attributes, attr_clr=clear, propagation=propagation)
     if userns_fd >= 0:
         attr.attr_set |= MOUNT_ATTR_IDMAP
         attr.userns_fd = userns_fd
