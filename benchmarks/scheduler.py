@@ -1,6 +1,6 @@
 """How long a scheduling round and a submission take, printed as a table or with --json as one object. No assertion.
 
-    python benchmarks/scheduler.py [--json] [--queued N]
+    python benchmarks/scheduler.py [--json] [--queued N] [--nodes 64 --cpus 64]
 """
 
 from __future__ import annotations
@@ -140,9 +140,11 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one object instead of a table")
     parser.add_argument("--queued", type=int, default=20_000)
+    parser.add_argument("--nodes", type=int, default=2, help="memory nodes of the host")
+    parser.add_argument("--cpus", type=int, default=64, help="CPUs of each")
     given = parser.parse_args()
     result = {
-        "round": rounds(given.queued),
+        "round": rounds(given.queued, given.nodes, given.cpus),
         "submit": [await submissions(1, 300, 1), await submissions(10, 2000, 1), await submissions(1, 2000, 500)],
     }
     if given.json:
@@ -150,7 +152,7 @@ async def main() -> None:
         return
     found = result["round"]
     assert isinstance(found, dict)
-    print("rounds, 2 × 64 CPUs, 30 shapes")
+    print(f"rounds, {given.nodes} × {given.cpus} CPUs, 30 shapes")
     for key, value in found.items():
         print(f"  {key:12} {value}")
     print("submissions")

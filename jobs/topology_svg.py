@@ -15,12 +15,13 @@ from jobs.topology_text import MEANS, jobs_table, title_of, what_of
 from jobs.units import render_size
 
 WIDTH = 1400.0
-_CELL, _HIGH = 48.0, 32.0
+CELL_WIDTH, CELL_HEIGHT = 48.0, 32.0
 _IN_A_ROW = 8  # threads of one part
 _BAR_HIGH = 22.0
 # Twelve fills on which black text keeps a contrast of at least 7:1.
 _FILLS = ("#8ecae6", "#ffb703", "#95d5b2", "#f4a6c0", "#cdb4ff", "#f9e07f", "#7fd6d0", "#ff9b85", "#b8c9ff", "#c5e478",
           "#e0b98a", "#d9d9d9")  # fmt: skip
+_HALO: dict[str, object] = {"stroke": "#fff", "stroke_width": 2.5, "paint_order": "stroke"}
 _WORDS = {"offline": "off", "isolated": "iso", "outside": "n/a"}
 _PATTERNS = (
     '<pattern id="frozen" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
@@ -81,7 +82,7 @@ def _node(view: View, node: Node, most_width: float) -> Box:
 
 def _part(view: View, part: Part) -> Box:
     threads = max((len(core) for core in part.cores), default=1)
-    wide = max(1, _IN_A_ROW // threads) * (threads * _CELL + 10)
+    wide = max(1, _IN_A_ROW // threads) * (threads * CELL_WIDTH + 10)
     cores = flow([_core(view, core) for core in part.cores], wide, 4.0)
     return framed(what_of(part), cores, size=11.0, pad=6.0, fill="#fbfbf4", stroke="#999")
 
@@ -107,20 +108,23 @@ def _thread(view: View, thread: Thread) -> Box:
         look |= {"stroke": "#000", "stroke_dasharray": "1 3", "stroke_width": 2.0}
     if thread.use in ("offline", "outside"):
         look |= {"fill": "#ddd"}
-    body = [element("rect", width=_CELL, height=_HIGH, **look)]
+    body = [element("rect", width=CELL_WIDTH, height=CELL_HEIGHT, **look)]
     if thread.use == "offline":
         body += [
-            element("path", d=f"M2 2 L{_CELL - 2:g} {_HIGH - 2:g} M2 {_HIGH - 2:g} L{_CELL - 2:g} 2", stroke="#888")
+            element(
+                "path",
+                d=f"M2 2 L{CELL_WIDTH - 2:g} {CELL_HEIGHT - 2:g} M2 {CELL_HEIGHT - 2:g} L{CELL_WIDTH - 2:g} 2",
+                stroke="#888",
+            )
         ]
     if holders and all(job.state == "frozen" for job in holders) and thread.use != "idle":
-        body.append(element("rect", width=_CELL, height=_HIGH, fill="url(#frozen)"))
+        body.append(element("rect", width=CELL_WIDTH, height=CELL_HEIGHT, fill="url(#frozen)"))
     label = _label(thread, holders)
-    body.append(text(str(thread.cpu), 3, 10, 9.0, fill="#222", stroke="#fff", stroke_width=2, paint_order="stroke"))
+    body.append(text(str(thread.cpu), 3, 10, 9.0, fill="#222", **_HALO))
     if label:
-        body.append(text(label, _CELL / 2, 25, _fitting(label), text_anchor="middle", font_weight="bold",
-                         stroke="#fff", stroke_width=2.5, paint_order="stroke"))  # fmt: skip
+        body.append(_outlined(label, CELL_WIDTH / 2, 25, _fitting(label)))
     body.append(element("title", _safe(f"CPU {thread.cpu}: {_says(thread, holders)}")))
-    return Box(_CELL, _HIGH, ("".join(("<g>", *body, "</g>")),))
+    return Box(CELL_WIDTH, CELL_HEIGHT, ("".join(("<g>", *body, "</g>")),))
 
 
 def _label(thread: Thread, holders: list[Placed]) -> str:
@@ -135,9 +139,14 @@ def _id(job: Placed) -> str:
     return str(job.job) if job.job else "other"
 
 
+def _outlined(label: str, x: float, y: float, size: float) -> str:
+    """Readable on every fill and on hatching."""
+    return text(label, x, y, size, text_anchor="middle", font_weight="bold", **_HALO)
+
+
 def _fitting(label: str) -> float:
     """Font size at which the label fits into a cell."""
-    return min(12.0, (_CELL - 4) / (len(label) * 0.68))
+    return min(12.0, (CELL_WIDTH - 4) / (len(label) * 0.68))
 
 
 def _says(thread: Thread, holders: list[Placed]) -> str:
@@ -181,8 +190,7 @@ def _piece(job: Placed, number: int, x: float, width: float) -> list[str]:
     if job.state == "frozen":
         found.append(element("rect", x=x, width=width, height=_BAR_HIGH, fill="url(#frozen)"))
     if text_width(_id(job), 11.0) + 4 <= width:
-        found.append(text(_id(job), x + width / 2, 15, 11.0, text_anchor="middle", font_weight="bold", stroke="#fff",
-                          stroke_width=2.5, paint_order="stroke"))  # fmt: skip
+        found.append(_outlined(_id(job), x + width / 2, 15, 11.0))  # fmt: skip
     return found
 
 
@@ -196,22 +204,21 @@ def _key(view: View) -> Box:
         if use in uses:
             lines.append(_row(_thread(view, uses[use]), MEANS[use]))
     if any(job.state == "frozen" for job in view.placed):
-        hatched = element("rect", width=_CELL, height=_HIGH, fill="url(#frozen)", stroke="#333")
-        lines.append(_row(Box(_CELL, _HIGH, (hatched,)), "hatched: frozen; its memory is what is resident"))
+        hatched = element("rect", width=CELL_WIDTH, height=CELL_HEIGHT, fill="url(#frozen)", stroke="#333")
+        lines.append(_row(Box(CELL_WIDTH, CELL_HEIGHT, (hatched,)), "hatched: frozen; its memory is what is resident"))
     return column(lines, 5.0)
 
 
 def _key_line(number: int, job: Placed, says: str) -> Box:
     thread = Thread(0, "given", (number,))
-    body = [element("rect", width=_CELL, height=_HIGH, fill=fill_of(number), stroke="#333")]
+    body = [element("rect", width=CELL_WIDTH, height=CELL_HEIGHT, fill=fill_of(number), stroke="#333")]
     if job.state == "frozen":
-        body.append(element("rect", width=_CELL, height=_HIGH, fill="url(#frozen)"))
+        body.append(element("rect", width=CELL_WIDTH, height=CELL_HEIGHT, fill="url(#frozen)"))
     label = _label(thread, [job])
-    body.append(text(label, _CELL / 2, 21, _fitting(label), text_anchor="middle", font_weight="bold", stroke="#fff",
-                     stroke_width=2.5, paint_order="stroke"))  # fmt: skip
-    return _row(Box(_CELL, _HIGH, tuple(body)), says)
+    body.append(_outlined(label, CELL_WIDTH / 2, 21, _fitting(label)))
+    return _row(Box(CELL_WIDTH, CELL_HEIGHT, tuple(body)), says)
 
 
 def _row(sample: Box, says: str) -> Box:
-    words = Box(text_width(says, 12.0), _HIGH, (text(says, 0, 20, 12.0),))
+    words = Box(text_width(says, 12.0), CELL_HEIGHT, (text(says, 0, 20, 12.0),))
     return flow([sample, words], 1e9, 10.0)

@@ -66,8 +66,9 @@ def title_of(view: View) -> str:
     cores = [core for node in view.nodes for part in node.parts for core in part.cores]
     sockets = len({socket for block in view.blocks for socket in block.sockets})
     memory = sum(node.memory_bytes for node in view.nodes)
-    counts = [_count(sockets, "socket"), _count(sum(node.id >= 0 for node in view.nodes), "memory node"),
-              _count(len(cores), "core"), _count(len(threads), "CPU"), render_size(memory)]  # fmt: skip
+    counts = [_count(sockets, "socket")] if sockets else []
+    counts += [_count(sum(node.id >= 0 for node in view.nodes), "memory node"), _count(len(cores), "core"),
+               _count(len(threads), "CPU"), render_size(memory)]  # fmt: skip
     return f"{printable(view.title)}: {', '.join(counts)}" + (f"   {printable(view.model)}" if view.model else "")
 
 

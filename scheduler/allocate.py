@@ -9,7 +9,9 @@ nodes (cpuset.mems), not the parts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
 from itertools import combinations
+from operator import or_
 
 from jobs.placement import Placement
 from scheduler.capacity import Capacity, Ledger
@@ -53,14 +55,14 @@ def _best(offer: Offer, sets: Iterable[tuple[int, ...]], liked: frozenset[int]) 
     the other part ends the search (a test compares with ranking them all)."""
     cheap = sorted((*_nearness(offer, nodes), nodes) for nodes in sets if offer.enough(nodes))
     capacity, wide = offer.ledger.capacity, offer.demand.wide
-    least_harm = (0, capacity.least_parts[wide], capacity.least_cores[wide], 0)
+    least_harm = (0, capacity.least_parts[wide], capacity.least_cores[wide], 0, 0)
     best: tuple[tuple[object, ...], Placement] | None = None
-    for far, cpus, memory, nodes in cheap:
+    for far, sockets, cpus, memory, nodes in cheap:
         placement = _on(offer, nodes)
         if placement is None:
             continue
         harm = _harm(offer, placement, liked)
-        rank = (harm[0], far, *harm[1:], cpus, memory, nodes)
+        rank = (harm[0], far, sockets, *harm[1:], cpus, memory, nodes)
         if best is None or rank < best[0]:
             best = rank, placement
         if harm == least_harm:
@@ -68,24 +70,28 @@ def _best(offer: Offer, sets: Iterable[tuple[int, ...]], liked: frozenset[int]) 
     return best[1] if best else None
 
 
-def _nearness(offer: Offer, nodes: tuple[int, ...]) -> tuple[int, int, int]:
-    """Smaller is better: near, few CPUs and bytes left beside it."""
-    ledger = offer.ledger
+def _nearness(offer: Offer, nodes: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Smaller is better: near, on few sockets, few CPUs and bytes left beside it."""
+    ledger, capacity = offer.ledger, offer.ledger.capacity
     return (
-        sum(ledger.capacity.far(one, other) for one, other in combinations(nodes, 2)),
+        sum(capacity.far(one, other) for one, other in combinations(nodes, 2)),
+        reduce(or_, map(capacity.sockets.__getitem__, nodes)).bit_count(),
         sum(map(ledger.free_count, nodes)),
         sum(ledger.free_memory(node, headroom=False) for node in nodes),
     )
 
 
-def _harm(offer: Offer, placement: Placement, liked: frozenset[int]) -> tuple[int, int, int, int]:
-    """Smaller is better: pages stay, few caches, few cores, no free CPU opened for a fraction."""
-    capacity = offer.ledger.capacity
+def _harm(offer: Offer, placement: Placement, liked: frozenset[int]) -> tuple[int, int, int, int, int]:
+    """Smaller is better: pages stay, few caches, few cores, no free CPU opened for a fraction, no free core broken."""
+    ledger, capacity = offer.ledger, offer.ledger.capacity
+    cores = {capacity.core_of[cpu] for cpu in placement.cpus}
+    taken = {*placement.cpus, *placement.idle}
     return (
         len(set(placement.mems) - liked) if liked else 0,
         len({capacity.part_of[cpu] for cpu in placement.cpus}),
-        len({capacity.core_of[cpu] for cpu in placement.cpus}),
-        0 if placement.exclusive else sum(offer.ledger.is_free(cpu) for cpu in placement.cpus),
+        len(cores),
+        0 if placement.exclusive else sum(map(ledger.is_free, placement.cpus)),
+        sum(len(core) > 1 and not taken.issuperset(core) and all(map(ledger.is_free, core)) for core in cores),
     )
 
 

@@ -40,6 +40,7 @@ class Capacity:
     node_of: Mapping[int, int]  # CPU → NUMA node
     distance: Mapping[tuple[int, int], int]
     nearest: Mapping[int, tuple[int, ...]]  # NUMA node → all nodes, itself first, then by distance
+    sockets: Mapping[int, int]  # NUMA node → its sockets, one bit each
     node_id: str = ""
     max_jobs: int = 1000  # running or frozen at a time
     least_parts: tuple[int, ...] = (0,)  # at least so many parts for n CPUs
@@ -69,6 +70,14 @@ class Capacity:
             pages={(node.id, size): free for node in topology.nodes for size, free in node.hugepages},
             node_of={cpu: node.id for node in topology.nodes for cpu in node.cpus},
             distance=distance,
+            sockets={
+                node.id: sum(
+                    1 << number
+                    for number, package in enumerate(topology.packages)
+                    if not set(package.cpus).isdisjoint(node.cpus)
+                )
+                for node in topology.nodes
+            },
             nearest={
                 one: tuple(sorted(ids, key=lambda other: (other != one, _far(distance, one, other), other)))
                 for one in ids

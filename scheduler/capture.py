@@ -57,6 +57,7 @@ def capture(read: Read, listdir: ListDir, about: str = "") -> dict[str, str]:
     for node, _ in names(listdir, _NODE, r"node(\d+)"):
         for cpu, number in names(listdir, f"{_NODE}/{node}", r"cpu(\d+)"):
             if number in off:  # that it is below its node's folder is what one wants to know
+                found[f"{_NODE}/{node}/{cpu}/online"] = ""
                 keep_if_there(f"{_NODE}/{node}/{cpu}/online")
     if about:
         found[ABOUT] = about

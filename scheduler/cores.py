@@ -8,7 +8,7 @@ not ask for stay idle. docs/concepts/scheduling.md tells users.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.host import Topology
@@ -34,10 +34,12 @@ class Free:
 
     whole: tuple[Core, ...]
     broken: tuple[Core, ...]  # the free threads of cores of which others are taken
+    in_whole: int  # CPUs
+    in_broken: int
 
     def room(self, whole: bool) -> int:
         """CPUs that can be given; `whole`: to a job that shares no core."""
-        return sum(map(len, self.whole)) + (0 if whole else sum(map(len, self.broken)))
+        return self.in_whole if whole else self.in_whole + self.in_broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +68,15 @@ def parts_of(topology: Topology) -> dict[int, tuple[Part, ...]]:
     return found
 
 
-def free_of(part: Part, is_free: Callable[[int], bool]) -> Free:
+def free_of(part: Part, owned: Container[int], shared: Container[int]) -> Free:
     whole, broken = [], []
     for core in part.cores:
-        threads = tuple(filter(is_free, core))
+        threads = [cpu for cpu in core if cpu not in owned and cpu not in shared]
         if len(threads) == len(core):
             whole.append(core)
         elif threads:
-            broken.append(threads)
-    return Free(tuple(whole), tuple(broken))
+            broken.append(tuple(threads))
+    return Free(tuple(whole), tuple(broken), sum(map(len, whole)), sum(map(len, broken)))
 
 
 def pick(free: Sequence[Free], wanted: int, whole: bool) -> Picked:

@@ -38,16 +38,17 @@ def earmark(ledger: Ledger, job: int, demand: Demand) -> None:
 def _emptiest(ledger: Ledger, demand: Demand, nodes: tuple[int, ...]) -> list[tuple[int, int]]:
     """(thousandths that are free and wanted, CPU): as many CPUs as the demand is wide, or all of so many cores."""
     each = MILLI if demand.cpus else demand.milli_each
-    parts = [part for node in nodes for part in ledger.capacity.parts[node]]
-    units = [core for part in parts for core in part.cores] if demand.whole_cores else [
-        (cpu,) for part in parts for cpu in part.cpus
-    ]  # fmt: skip
-    free = [[(min(each, ledger.milli_left(cpu)), cpu) for cpu in unit] for unit in units]
+    left = ledger.milli_left
+    if not demand.whole_cores:
+        cpus = [cpu for node in nodes for cpu in ledger.capacity.node[node].cpus]
+        free = sorted(((min(each, left(cpu)), cpu) for cpu in cpus), key=lambda pair: (-pair[0], pair[1]))
+        return free[: demand.wide]
+    cores = [core for node in nodes for part in ledger.capacity.parts[node] for core in part.cores]
     found: list[tuple[int, int]] = []
-    for unit in sorted(free, key=lambda unit: (-sum(part for part, _ in unit) / len(unit), unit[0][1])):
+    for core in sorted(cores, key=lambda core: (-sum(map(left, core)) / len(core), core)):
         if len(found) >= demand.wide:
             break
-        found += unit
+        found += [(left(cpu), cpu) for cpu in core]
     return found
 
 

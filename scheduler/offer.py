@@ -81,19 +81,28 @@ class Offer:
         """(kind, what is free) of each part."""
         if node not in self._free:
             parts = self.ledger.capacity.parts[node]
-            self._free[node] = tuple((part.kind, free_of(part, self.ledger.is_free)) for part in parts)
+            self._free[node] = tuple(
+                (part.kind, free_of(part, self.ledger.owner, self.ledger.shared)) for part in parts
+            )
         return self._free[node]
 
     def _with_room(self, node: int) -> list[tuple[int, int]]:
         """(kind, CPU) with room for a fraction: the fullest first, so that free ones stay free; of free ones those on a
-        broken core, so that whole cores stay whole.
+        broken core, so that whole cores stay whole; threads of one core together.
         """
         if node not in self._roomy:
             ledger, most = self.ledger, MILLI - self.demand.milli_each
-            owner, shared, kind_of = ledger.owner, ledger.shared, ledger.capacity.kind_of
+            owner, shared, kind_of, core_of = (
+                ledger.owner,
+                ledger.shared,
+                ledger.capacity.kind_of,
+                ledger.capacity.core_of,
+            )
             roomy = [cpu for cpu in ledger.capacity.node[node].cpus if cpu not in owner and shared.get(cpu, 0) <= most]
-            ordered = sorted((-shared.get(cpu, 0), self._untouched(cpu), kind_of[cpu], cpu) for cpu in roomy)
-            self._roomy[node] = [(kind, cpu) for _, _, kind, cpu in ordered]
+            ordered = sorted(
+                (-shared.get(cpu, 0), self._untouched(cpu), kind_of[cpu], core_of[cpu], cpu) for cpu in roomy
+            )
+            self._roomy[node] = [(kind, cpu) for _, _, kind, _, cpu in ordered]
         return self._roomy[node]
 
     def _untouched(self, cpu: int) -> int:

@@ -84,7 +84,7 @@ def _cpus(free: Ledger, demand: Demand, nodes: list[NumaNode]) -> list[Reason]:
     cpus = {cpu for node in nodes for cpu in node.cpus}
     if demand.whole_cores:
         parts = [part for node in nodes for part in free.capacity.parts[node.id]]
-        have = sum(free_of(part, free.is_free).room(whole=True) for part in parts)
+        have = sum(free_of(part, free.owner, free.shared).room(whole=True) for part in parts)
     elif demand.cpus:
         have = sum(free.is_free(cpu) for cpu in cpus)
     else:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.host import Topology
+from jobs.host import Package, Topology
 from jobs.placement import Placement
 from scheduler.allocate import allocate
 from scheduler.capacity import Capacity, Ledger, hold_for
@@ -70,6 +70,13 @@ def test_near_nodes_before_far_ones() -> None:
     )
     ledger = Ledger(Capacity.of(Topology(nodes)))
     placement = allocate(ledger, demand_of(a_job(cpus=4)))
+    assert placement is not None and placement.cpus == (0, 1, 6, 7)
+
+
+def test_of_equally_near_nodes_those_of_one_socket() -> None:
+    host = a_host(nodes=4, cpus_per_node=2)
+    sockets = (Package(0, (0, 1, 6, 7)), Package(1, (2, 3, 4, 5)))
+    placement = allocate(Ledger(Capacity.of(replace(host, packages=sockets))), demand_of(a_job(cpus=4)))
     assert placement is not None and placement.cpus == (0, 1, 6, 7)
 
 
@@ -151,6 +158,13 @@ def test_whole_cores_for_those_who_want_two_and_broken_ones_for_the_rest() -> No
     assert cpus(a_ledger(cpus_per_node=8, threads=2), cpus=1) == (0,)
 
 
+def test_a_broken_core_of_another_node_before_a_free_one() -> None:
+    ledger = a_ledger(0, 4, 5, 6, 7, 8, 9, nodes=2, cpus_per_node=8, threads=2)
+    ledger.charge(1, hold_for(Placement("test", (10, 11, 12, 13), (1,), True)))
+    assert cpus(ledger, cpus=1) == (1,), "although node 1 is tighter"
+    assert cpus(ledger, cpus=2) == (14, 15)
+
+
 def a_whole(ledger: Ledger, cpus: int, **job: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     placement = place(ledger, cpus=cpus, cores="whole", **job)
     return (placement.cpus, placement.idle) if placement else None
@@ -221,6 +235,12 @@ def test_parts_add_up_to_no_less_than_the_shares() -> None:
     assert placement is not None
     ledger.charge(1, hold_for(placement))
     assert ledger.shared == {0: 501, 1: 501}
+
+
+def test_a_wide_fraction_has_threads_of_one_core_together() -> None:
+    host = replace(a_host(cpus_per_node=4), siblings=((0, 2), (1, 3)))
+    placement = allocate(Ledger(Capacity.of(host)), demand_of(a_job(cpus=1.5)))
+    assert placement is not None and placement.cpus == (0, 2)
 
 
 def test_a_fraction_opens_no_free_cpu_while_a_shared_one_has_room() -> None:
