@@ -466,6 +466,13 @@ def _files(lab: Lab) -> dict[str, str]:
     return ledger | {str(path): text for path in root.glob("hosts/*/hosts") if "job-" in (text := path.read_text())}
 
 
+def _rename(link: str, name: str) -> None:
+    """Before Linux 6.2 only a link that is down can be renamed."""
+    run("ip", "link", "set", link, "down")
+    run("ip", "link", "set", link, "name", name)
+    run("ip", "link", "set", name, "up")
+
+
 @contextmanager
 def _refusing(lab: Lab, link: str, step: str) -> Iterator[None]:
     """Makes the host refuse this step of an attach."""
@@ -479,9 +486,9 @@ def _refusing(lab: Lab, link: str, step: str) -> Iterator[None]:
             with listening(None, "0.0.0.0", 8080):
                 yield
         case "net:rate":
-            run("ip", "link", "set", link, "name", "elsewhere")
+            _rename(link, "elsewhere")
             yield
-            run("ip", "link", "set", "elsewhere", "name", link)
+            _rename("elsewhere", link)
         case "net:hosts":
             (state / "hosts").mkdir(exist_ok=True)
             (state / "hosts/1000").write_text("a file where a folder should be")
