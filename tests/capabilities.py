@@ -162,13 +162,19 @@ def _systemd(_: str) -> str:
     return "" if name == "systemd" else f"process 1 is {name or 'hidden'}, not systemd"
 
 
+def _boot(number: str) -> str:
+    """For tests that a reboot divides (tests/vm): which boot of the guest this is."""
+    now = os.environ.get("JOBS_VM_BOOT", "")
+    return "" if now == number else f"this is boot {now} of the guest" if now else "not in a guest that reboots"
+
+
 _FAMILIES = {
     "root": _root, "cgroup1": _cgroup1, "cgroup2": _cgroup2, "tool": _tool, "loop": _loop, "nft": _nft,
     "netns": lambda _: _namespace("net"), "userns": lambda _: _namespace("user"),
     "timens": lambda _: _namespace("time"),
     "overlay": lambda _: _root("") or _filesystem("overlay"), "bridge": _root, "veth": _root,
     "hugepages": _hugepages, "cpus": _cpus, "numa": _numa, "smt": _smt, "memory-only": _memory_only,
-    "systemd": _systemd, "br_netfilter": _br_netfilter,
+    "systemd": _systemd, "boot": _boot, "br_netfilter": _br_netfilter,
 }  # fmt: skip
 
 

@@ -70,7 +70,7 @@ SUITES = (
           ("tests/kernel", *(f"--ignore={path}" for path in _OWN))),
     Suite("attacks", "what an image or a job may not do", ("v2x1",), ("tests/attacks",)),
     Suite("e2e", "the daemon and its commands", ("v2x1", "v1x1"), _E2E),
-    Suite("systemd", "the installed services", ("systemd",), ("tests/vm/systemd",), short=("systemd",), boots=3),
+    Suite("systemd", "the installed services", ("systemd",), ("tests/vm/systemd",), short=("systemd",), boots=2),
     Suite("demo", "scripts/demo", ("systemd",), command=("scripts/demo",)),
 )  # fmt: skip
 
