@@ -147,6 +147,12 @@ class JobGroup:
             watch.close()
         await self.kill()
 
+    def is_there(self) -> bool:
+        """False when the group was never made, or is gone where processes are counted. Others of its groups may be left:
+        systemd, ending a unit, removes what is below it in the hierarchies that it knows.
+        """
+        return os.path.isdir(self._core_place().run)
+
     def populated(self) -> bool:
         """Is any process left in `run`? False when the group is gone."""
         place = self._core_place()

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 
 from config.settings import Settings
+from jobs.events import Usage
 from jobs.ids import ExecutionId, is_execution_id
 from runtime import exitrecord
+from runtime.cgroups.group import JobGroup
 from scheduler.node.host import Host
 from scheduler.node.prepare import read_lease, spool_of
 from scheduler.reconcile import Ended, Observed
@@ -35,7 +37,8 @@ def observe(host: Host, execution: str) -> Observed:
     marker = exitrecord.read_marker(f"{spool}/started")
     record = exitrecord.read(f"{spool}/exit")
     group = host.tree.open(execution)
-    grouped = execution in host.tree.names()
+    there = group.is_there()
+    resident_bytes, usage = _figures(group) if there else (0, Usage())
     return Observed(
         marker=marker is not None,
         begun=marker is None or marker.monitor_pid > 0,
@@ -44,12 +47,20 @@ def observe(host: Host, execution: str) -> Observed:
         stopped=marker is not None and marker.stopped,
         monitor=_lives(marker),
         exit=Ended(record.status, record.ended_at, record.step, record.errno, record.path) if record else None,
-        populated=grouped and group.populated(),
-        frozen=grouped and group.freezer.is_frozen(),
-        groups=grouped,
-        resident_bytes=group.resident_bytes() if grouped else 0,
-        usage=group.usage() if grouped else Observed().usage,
+        populated=there and group.populated(),
+        frozen=there and group.freezer.is_frozen(),
+        groups=execution in host.tree.names(),
+        resident_bytes=resident_bytes,
+        usage=usage,
     )
+
+
+def _figures(group: JobGroup) -> tuple[int, Usage]:
+    """Resident bytes and counters; zeros where somebody removed one of the groups they are in."""
+    try:
+        return group.resident_bytes(), group.usage()
+    except OSError:
+        return 0, Usage()
 
 
 def take_leases(host: Host, execution: str) -> None:

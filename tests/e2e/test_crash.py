@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from installation import ROOT, Installation, wait_for
+from patience import PATIENCE_S
 
 FINAL_OK = ("completed", "failed", "lost")
 
@@ -161,3 +162,28 @@ def test_launcher_killed_while_jobs_run() -> None:
         assert site.wait(job) == 3
         assert site.output(job) == "survived\n"
         assert site.wait(site.run_script("exit 4")) == 4  # and new ones start
+
+
+@pytest.mark.needs("cgroup2")
+def test_groups_that_somebody_removed_while_no_daemon_ran() -> None:
+    """In the unified hierarchy only, as systemd does when the unit above ends; in the others they are still there."""
+    with Installation() as site:
+        job = site.run_script("sleep 600")
+        execution = site.until(job, "running")["execution"]
+        site.kill_daemon()
+        group = _unified() / site.settings["cgroup_root"] / execution
+        (group / "cgroup.kill").write_bytes(b"1")
+        wait_for(lambda: "populated 0" in (group / "cgroup.events").read_text(), PATIENCE_S, site.logs)
+        for folder in (group / "run", group / "mon", group):
+            folder.rmdir()
+        site.start_daemon()
+        site.wait_ready()
+        wait_for(lambda: bool(site.show(job)["cleaned"]), PATIENCE_S, site.logs)
+        record = site.show(job)
+        assert (record["state"], record["leftovers"]) == ("lost", []), record
+        assert site.wait(site.run_script("exit 3")) == 3
+
+
+def _unified() -> Path:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return Path(next(line.split()[4] for line in lines if " - cgroup2 " in line))
