@@ -148,7 +148,7 @@ class JobGroup:
         await self.kill()
 
     def is_there(self) -> bool:
-        """False when the group was never made, or is gone where processes are counted. Others of its groups may be left:
+        """False when the group was never made, or is gone where processes are counted. Others of its may be left:
         systemd, ending a unit, removes what is below it in the hierarchies that it knows.
         """
         return os.path.isdir(self._core_place().run)
