@@ -53,10 +53,8 @@ def before(site: Installation) -> dict[int, int]:
 
 
 @pytest.fixture(scope="module")
-def table(site: Installation) -> tuple[Asked, ...]:
-    host = json.loads(site.cli("show", "--host", "--json").stdout)
-    total = sum(node["memory_bytes"] for node in host["nodes"])
-    return sixteen(min(node["memory_bytes"] * (total - RESERVED) // total for node in host["nodes"]))
+def table(client: Client) -> tuple[Asked, ...]:
+    return sixteen(min(node.for_jobs_bytes for node in client.machine().memory))
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +127,7 @@ def test_afterwards_every_cpu_and_byte_is_free_again(crowd: Crowd, tools: str, b
     left = {node: size - before[node] for node, size in used_by_node().items()}
     assert max(left.values()) < 48 * MIB, left  # daemon, launcher and this very test have grown; each node had far more
     host = json.loads(crowd.site.cli("show", "--host", "--json").stdout)
-    most = sum(node["memory_bytes"] for node in host["nodes"]) - RESERVED - len(host["nodes"]) * 4096
+    most = sum(node.for_jobs_bytes for node in crowd.client.machine().memory)
     everything = Asked(1, "all", 8, '"spread"', (), limit_mib=most // MIB)
     last = Crowd(crowd.site, crowd.client, submit(crowd.site, (everything,), tools))
     last.run_as_they_come()
