@@ -26,7 +26,8 @@ GRID = tuple(f"{kind}x{nodes}" for kind in CGROUPS for nodes in _BY_NODES)
 ODD = ("smt", "odd")
 BOOT_AGAIN = "/run/jobs-vm-again"
 _PYTEST = "exec python3 -m pytest -q --durations=5 --junitxml=/opt/jobs-out/junit-$JOBS_VM_BOOT.xml"
-ONE_NODE = tuple(f"{kind}x1" for kind in CGROUPS)
+_FOUR = tuple(f"{kind}x4" for kind in CGROUPS)
+_ENDS = ("v2x1", "v1x1")  # to these suites a hybrid host is one of v1
 
 
 @dataclass(frozen=True)
@@ -53,25 +54,24 @@ class Suite:
 _E2E = tuple(f"tests/e2e/test_{name}.py" for name in ("run", "container", "crash", "pause", "exec", "priority_wire"))
 # Of all steps at which something is killed (20 s each), those where both are killed: who dies is no matter of the host.
 _E2E_PICK = (*_E2E, "-knot every_step or both")
-_PLACEMENT = (
-    "tests/e2e/test_placement.py",
-    *(f"tests/e2e/test_placement_{part}.py" for part in ("escapes", "hotplug", "hugepages", "moves", "odd")),
-)
+_MOVES = tuple(f"tests/e2e/test_placement_{part}.py" for part in ("escapes", "hotplug", "hugepages", "moves"))
 _CGROUPS = ("tests/kernel/cgroups", "tests/kernel/test_hold_cgroup.py", "tests/contract")
 _OWN = ("tests/kernel/launcher", "tests/kernel/net", *_CGROUPS[:2])  # of tests/kernel, by suites of their own
 _HOST = ("tests/kernel/test_doctor.py", "tests/kernel/test_attempt.py")
 SUITES = (
-    Suite("cgroups", "control groups and freezers, file by file", (*GRID, *ODD), _CGROUPS,
+    Suite("cgroups", "control groups and freezers, file by file", GRID, _CGROUPS,
           short=("v1x2", "hybridx1")),
     Suite("host", "what doctor and topology see", ("v1x2", "v2x4", "hybridx1", *ODD), _HOST, short=("v2x4",)),
-    Suite("placement", "where threads run and pages lie", ("v2x4", "v1x4", "hybridx4", *ODD), _PLACEMENT,
+    Suite("placement", "where threads run and pages lie", (*_FOUR, "smt"), ("tests/e2e/test_placement.py",),
           short=("v2x4",)),
-    Suite("launcher", "containers and the launcher's verbs", ONE_NODE, ("tests/kernel/launcher",)),
-    Suite("net", "bridge, addresses, priorities on the wire", ONE_NODE, ("tests/kernel/net",)),
+    Suite("moves", "placements that change or are not to be left", _FOUR, _MOVES),
+    Suite("rare", "hardware threads, nodes without CPUs", ODD, ("tests/e2e/test_placement_odd.py",)),
+    Suite("launcher", "containers and the launcher's verbs", _ENDS, ("tests/kernel/launcher",)),
+    Suite("net", "bridge, addresses, priorities on the wire", _ENDS, ("tests/kernel/net",)),
     Suite("kernel", "the rest of tests/kernel: images, layers, seccomp", ("v2x1",),
           ("tests/kernel", *(f"--ignore={path}" for path in _OWN))),
     Suite("attacks", "what an image or a job may not do", ("v2x1",), ("tests/attacks",)),
-    Suite("e2e", "the daemon and its commands", ("v2x1", "v1x1"), _E2E_PICK),
+    Suite("e2e", "the daemon and its commands", _ENDS, _E2E_PICK),
     Suite("systemd", "the installed services", ("systemd",), ("tests/vm/systemd",), short=("systemd",), boots=2),
     Suite("demo", "scripts/demo", ("systemd",), command=("scripts/demo",)),
 )  # fmt: skip
