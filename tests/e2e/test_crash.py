@@ -153,11 +153,12 @@ def test_monitor_killed_is_reported_lost_by_name() -> None:
 
 def test_launcher_killed_while_jobs_run() -> None:
     with Installation() as site:
-        job = site.run_script("sleep 5; echo survived; exit 3")
+        job = site.run_script("until [ -e /tmp/go ]; do sleep 0.1; done; echo survived; exit 3")
         site.until(job, "running")
         site.kill_launcher()
         site.start_launcher()
-        inside = site.cli("exec", "--no-tty", str(job), "--", "hostname")  # the new launcher never saw it start
+        # the new launcher never saw it start
+        inside = site.cli("exec", "--no-tty", str(job), "--", "sh", "-c", "hostname; touch /tmp/go")
         assert inside.stdout == f"job-{job}\n"
         assert site.wait(job) == 3
         assert site.output(job) == "survived\n"

@@ -106,9 +106,12 @@ def test_what_only_the_daemon_can_t_do_without(unstarted: Installation) -> None:
 
 def test_in_a_job_of_our_own(site: Installation) -> None:
     """A container in a user namespace, behind our filter, with everything read-only that can be."""
-    prefix = sys.base_prefix  # may lie below /root, which no job sees
-    mount = f'[[mounts]]\nsource = "{prefix}"\ntarget = "{prefix}"\n' if prefix.startswith(("/root", "/home")) else ""
-    job = site.run_script(f"{BIN / 'jobsd'} doctor; echo status $?", f"{mount}[resources]\nmemory = '1GiB'\n")
+    mounts = "".join(
+        f'[[mounts]]\nsource = "{folder}"\ntarget = "{folder}"\n'
+        for folder in (sys.base_prefix, str(ROOT))
+        if folder.startswith(("/root/", "/home/", "/tmp/", "/var/tmp/"))  # no job sees what is there
+    )
+    job = site.run_script(f"{BIN / 'jobsd'} doctor; echo status $?", f"{mounts}[resources]\nmemory = '1GiB'\n")
     assert site.wait(job) == 0, site.logs()
     text = site.output(job)
     assert "jobsd can't run jobs here" in text and text.endswith("status 3\n"), text
