@@ -51,28 +51,29 @@ class Suite:
         return self.command or ("sh", "-c", f'{_PYTEST} "$@"', "pytest", "tests/vm/test_promises.py", *self.tests)
 
 
-_E2E = tuple(f"tests/e2e/test_{name}.py" for name in ("run", "container", "crash", "pause", "exec", "priority_wire"))
-# Of all steps at which something is killed (20 s each), those where both are killed: who dies is no matter of the host.
-_E2E_PICK = (*_E2E, "-knot every_step or both")
+# What differs between hosts: groups that freeze, end and are found again, priorities on the wire. 20 s a test.
+_E2E = tuple(f"tests/e2e/test_{name}.py" for name in ("run", "crash", "pause", "priority_wire"))
+# Of 14 steps at which daemon, launcher or both are killed, those that make, fill and empty a group.
+_E2E_PICK = (*_E2E, "-knot every_step or creating-both or cloned-both or running-both or exited-both")
 _MOVES = tuple(f"tests/e2e/test_placement_{part}.py" for part in ("escapes", "hotplug", "hugepages", "moves"))
 _CGROUPS = ("tests/kernel/cgroups", "tests/kernel/test_hold_cgroup.py", "tests/contract")
 _OWN = ("tests/kernel/launcher", "tests/kernel/net", *_CGROUPS[:2])  # of tests/kernel, by suites of their own
 _HOST = ("tests/kernel/test_doctor.py", "tests/kernel/test_attempt.py")
-SUITES = (
-    Suite("cgroups", "control groups and freezers, file by file", GRID, _CGROUPS,
-          short=("v1x2", "hybridx1")),
-    Suite("host", "what doctor and topology see", ("v1x2", "v2x4", "hybridx1", *ODD), _HOST, short=("v2x4",)),
+SUITES = (  # the longest first: two guests run at once, and the last should not wait for one
+    Suite("systemd", "the installed services", ("systemd",), ("tests/vm/systemd",), short=("systemd",), boots=2),
+    Suite("e2e", "the daemon and its commands", _ENDS, _E2E_PICK),
+    Suite("net", "bridge, addresses, priorities on the wire", _ENDS, ("tests/kernel/net",)),
+    Suite("attacks", "what an image or a job may not do", ("v2x1",), ("tests/attacks",)),
+    Suite("launcher", "containers and the launcher's verbs", _ENDS, ("tests/kernel/launcher",)),
+    Suite("kernel", "the rest of tests/kernel: images, layers, seccomp", ("v2x1",),
+          ("tests/kernel", *(f"--ignore={path}" for path in _OWN))),
     Suite("placement", "where threads run and pages lie", (*_FOUR, "smt"), ("tests/e2e/test_placement.py",),
           short=("v2x4",)),
     Suite("moves", "placements that change or are not to be left", _FOUR, _MOVES),
+    Suite("cgroups", "control groups and freezers, file by file", GRID, _CGROUPS,
+          short=("v1x2", "hybridx1")),
+    Suite("host", "what doctor and topology see", ("v1x2", "v2x4", "hybridx1", *ODD), _HOST, short=("v2x4",)),
     Suite("rare", "hardware threads, nodes without CPUs", ODD, ("tests/e2e/test_placement_odd.py",)),
-    Suite("launcher", "containers and the launcher's verbs", _ENDS, ("tests/kernel/launcher",)),
-    Suite("net", "bridge, addresses, priorities on the wire", _ENDS, ("tests/kernel/net",)),
-    Suite("kernel", "the rest of tests/kernel: images, layers, seccomp", ("v2x1",),
-          ("tests/kernel", *(f"--ignore={path}" for path in _OWN))),
-    Suite("attacks", "what an image or a job may not do", ("v2x1",), ("tests/attacks",)),
-    Suite("e2e", "the daemon and its commands", _ENDS, _E2E_PICK),
-    Suite("systemd", "the installed services", ("systemd",), ("tests/vm/systemd",), short=("systemd",), boots=2),
     Suite("demo", "scripts/demo", ("systemd",), command=("scripts/demo",)),
 )  # fmt: skip
 
