@@ -72,10 +72,10 @@ def test_the_table() -> None:
     ]
     assert table(results).splitlines() == [
         "passed/skipped/failed  v1x1    v2x1",
-        "cgroups                49/0/1  50/2/0",
-        "                       70 s    61 s",
         "net                    -       0/0/0!",
         "                               5 s",
+        "cgroups                49/0/1  50/2/0",
+        "                       70 s    61 s",
         "",
         "skipped:",
         "    2 × needs numa.2: one node  [v2x1]",
