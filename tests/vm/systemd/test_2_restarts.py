@@ -48,7 +48,7 @@ def test_jobs_go_on(unit: str, how: object) -> None:
     """One that runs and one that is frozen; afterwards both end with all their output and the status is true."""
     running = services.start_counting("running")
     frozen = services.start_counting("frozen")
-    jobsctl("pause", "--wait", str(frozen))
+    services.pause(frozen)
     stood = services.count_of(frozen)
     pids = services.processes_of(running), services.processes_of(frozen)
     assert callable(how)
@@ -61,8 +61,7 @@ def test_jobs_go_on(unit: str, how: object) -> None:
     assert services.processes_of(frozen) == pids[1]
     assert set(pids[0]) & set(services.processes_of(running))
     assert "running" in jobsctl("exec", str(running), "--", "sh", "-c", "echo running")
-    jobsctl("resume", str(frozen))
-    services.until_state(frozen, "running")
+    services.resume(frozen)
     services.until_it_counts(frozen)
     services.finish_counting(running, "running")
     services.finish_counting(frozen, "frozen")
@@ -72,7 +71,7 @@ def test_jobs_go_on(unit: str, how: object) -> None:
 def test_systemd_itself_starts_anew(verb: str) -> None:
     running = services.start_counting("running")
     frozen = services.start_counting("frozen")
-    jobsctl("pause", "--wait", str(frozen))
+    services.pause(frozen)
     pids = {unit: services.main_pid(unit) for unit in services.UNITS}
     limits = (GROUP / services.show(running)["execution"] / "run/memory.max").read_text()
     run("systemctl", verb)
@@ -81,7 +80,7 @@ def test_systemd_itself_starts_anew(verb: str) -> None:
     assert services.show(frozen)["state"] == "frozen"
     assert (GROUP / services.show(running)["execution"] / "run/memory.max").read_text() == limits
     assert "hugetlb" in (GROUP / "cgroup.subtree_control").read_text()
-    jobsctl("resume", str(frozen))
+    services.resume(frozen)
     services.finish_counting(running, "running")
     services.finish_counting(frozen, "frozen")
 
@@ -102,7 +101,7 @@ def test_stopping_the_holder_ends_the_jobs_in_order(paused: bool) -> None:
     """The one thing that does; what else is up goes down with it, and after a start the daemon knows what happened."""
     job = services.start_counting("doomed")
     if paused:
-        jobsctl("pause", "--wait", str(job))
+        services.pause(job)
     pids = services.processes_of(job)
     run("systemctl", "stop", "jobs-cgroup")
     services.until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), lambda: pids)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import services
@@ -19,19 +21,18 @@ def test_reboot_is_asked_for_with_jobs_in_every_state() -> None:
     running = services.start_counting("lost")
     again = services.start_counting("again", 'on_lost = "requeue"')
     frozen = services.start_counting("ice")
-    jobsctl("pause", "--wait", str(frozen))
-    held = int(json.loads(jobsctl("submit", "--hold", "--json", str(services.ROOT / "examples/hello.toml")))[0]["job"])
+    services.pause(frozen)
+    held = services.submit((services.ROOT / "examples/hello.toml").read_text(), hold=True)
     boot = Path("/proc/sys/kernel/random/boot_id").read_text()
-    PLAN.write_text(
-        json.dumps({"done": done, "running": running, "again": again, "frozen": frozen, "held": held, "boot": boot})
-    )
+    plan = {"done": done, "running": running, "again": again, "frozen": frozen, "held": held}
+    PLAN.write_text(json.dumps({**plan, "boot": boot, "at": time.time()}))
     services.BOOT_AGAIN.touch()
 
 
 @pytest.mark.needs("systemd", "boot.2")
 class TestAfterReboot:
-    def plan(self) -> dict[str, int]:
-        found: dict[str, int] = json.loads(PLAN.read_text())
+    def plan(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(PLAN.read_text())
         return found
 
     def test_after_it_the_services_are_up_by_themselves(self) -> None:
@@ -66,8 +67,8 @@ class TestAfterReboot:
 
     def test_after_it_the_stop_was_in_order(self) -> None:
         """Units went down one after the other, none was killed for being late; the journal of the old boot says so."""
-        said = run("journalctl", "--no-pager", "--boot", "-1", "--unit", "jobsd", "--unit", "jobs-launcher",
-                   "--unit", "jobs-cgroup")  # fmt: skip
+        units = [f"--unit={unit}" for unit in services.UNITS]
+        said = run("journalctl", "--no-pager", "--boot=-1", f"--since=@{self.plan()['at']:.0f}", *units)
         assert "Failed" not in said
         assert "timed out" not in said
         order = [said.index(f"Stopped {unit}.service") for unit in ("jobsd", "jobs-launcher", "jobs-cgroup")]
