@@ -37,7 +37,7 @@ from scheduler.capacity import Capacity
 from scheduler.clock import SystemClock
 from scheduler.loop import Loop
 from scheduler.node import inventory
-from scheduler.node.execution import clean_up, kill_for_good
+from scheduler.node.ending import clean_up, kill_for_good
 from scheduler.node.host import Host, fill_pools, make_folders, open_host, probe
 from scheduler.node.supervisor import Supervisor
 from scheduler.reconcile import Abandon, Adopt, CleanUp, Kill, Reset, reconcile

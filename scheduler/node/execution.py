@@ -19,7 +19,6 @@ from anyio.abc import TaskGroup
 
 from jobs import events as ev
 from jobs.errors import HostError, JobsError, LauncherGone, StepFailed, Unavailable
-from jobs.ids import ExecutionId
 from jobs.priority_class import PriorityClass
 from jobs.record import Cancel, Record, State
 from jobs.states import TIME_LIMIT
@@ -28,6 +27,7 @@ from runtime.cgroups.freezer import FreezeTimeout
 from runtime.cgroups.group import JobGroup
 from runtime.cgroups.net_priority import carriers
 from runtime.client import Created, Launcher
+from scheduler.node.ending import kill_for_good, let_go
 from scheduler.node.hints import hint_for
 from scheduler.node.host import Host
 from scheduler.node.prepare import Prepared, limits, prepare, readopt, spool_of
@@ -403,40 +403,6 @@ class Execution:
         """A daemon that is stopping writes no more: the next one finds out by itself."""
         with suppress(Unavailable):
             await self.host.report(event)
-
-
-async def kill_for_good(group: JobGroup) -> None:
-    """Of an execution that is over. What does not die even so is named in the log, and by the clean-up that follows."""
-    try:
-        await group.kill()
-    except (JobsError, OSError) as error:
-        log.error("%s", error)
-
-
-async def let_go(host: Host, execution: str, undo: Undo) -> tuple[str, ...]:
-    """Everything taken is given back, the lease's note last: until then a later daemon tries again."""
-    leftovers = await undo.unwind()
-    if not leftovers:
-        with suppress(FileNotFoundError):
-            os.unlink(f"{spool_of(host, execution)}/lease.json")
-    return leftovers
-
-
-async def clean_up(host: Host, execution: ExecutionId, record: Record | None) -> None:
-    """What an earlier daemon left of an execution that has ended. Without a record it is a stray, and told by name."""
-    undo = Undo()
-    group = host.tree.open(str(execution))
-    with anyio.CancelScope(shield=True):
-        await kill_for_good(group)
-        if record is not None:
-            await readopt(host, record, undo)
-        else:
-            log.warning("execution %s belongs to no job of this journal; removing what is left of it", execution)
-            undo.push("cgroups", group.remove)
-        leftovers = await let_go(host, str(execution), undo)
-        if record is not None:
-            with suppress(Unavailable):
-                await host.report(ev.CleanedUp(record.job, str(execution), leftovers))
 
 
 async def _ended(pidfd: int, within_s: float) -> bool:

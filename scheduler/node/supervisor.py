@@ -18,7 +18,8 @@ from jobs.events import Owner, Usage
 from jobs.ids import ExecutionId
 from jobs.record import Record, State
 from scheduler.node import hotplug
-from scheduler.node.execution import Execution, clean_up
+from scheduler.node.ending import clean_up
+from scheduler.node.execution import Execution
 from scheduler.node.host import Host
 from scheduler.ports import ExecTicket
 
