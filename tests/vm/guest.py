@@ -210,10 +210,12 @@ def _unpack_result(archive: Path, target: Path | None) -> int | None:
         with tarfile.open(archive) as result:
             file = result.extractfile("var/lib/jobs-vm/status")
             status = int(file.read()) if file else None
-            members = [member for member in result.getmembers() if member.name.startswith("opt/jobs-out/")]
-            for member in members if target else ():
-                member.name = member.name.removeprefix("opt/jobs-out/")
-                result.extract(member, target or "", filter="data")
+            for member in result.getmembers() if target else ():
+                content = result.extractfile(member) if member.isfile() else None
+                if content and target and member.name.startswith("opt/jobs-out/"):
+                    path = target / member.name.removeprefix("opt/jobs-out/")
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content.read())
             return status
     except (tarfile.TarError, OSError, KeyError, ValueError):
         return None
