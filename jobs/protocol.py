@@ -221,6 +221,8 @@ class Job:
     cpus_wanted: float
     memory_limit_bytes: int
     submitted_at: float
+    queue: str = "default"
+    account: str = ""
     started_at: float = 0.0
     ended_at: float = 0.0
     frozen_at: float = 0.0

@@ -98,6 +98,15 @@ class Record:
         """The current attempt; attempt 0 means none yet."""
         return ExecutionId(self.job, 0, self.attempt)
 
+    @property
+    def user(self) -> str:
+        return self.owner.name or str(self.owner.uid)
+
+    @property
+    def account(self) -> str:
+        """Whose share it uses: the user's own where the spec names none."""
+        return self.spec.account or self.user
+
 
 def to_json(record: Record) -> dict[str, Any]:
     """Everything but the spec, which never changes and is kept apart; only JSON types inside."""

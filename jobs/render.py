@@ -129,6 +129,7 @@ def page(job: Job, look: Look) -> str:
         rows.append(("left behind", printable(", ".join(job.leftovers))))
     rows += [
         ("owner", printable(job.owner)),
+        ("queue", job.queue + (f", account {printable(job.account)}" if job.account not in ("", job.owner) else "")),
         ("submitted", _moment(job.submitted_at, look.now)),
         ("started", _moment(job.started_at, look.now)),
         ("ended", _moment(job.ended_at, look.now)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from jobs.policy import DEFAULT_QUEUE
 from jobs.priority_class import PriorityClass
 
 SPEC_VERSION = 1
@@ -94,6 +95,8 @@ class JobSpec:
     cores: Literal["shared", "whole"] = "shared"  # "whole": no other job on another thread of its cores
     network: Network = field(default_factory=Network)
     mounts: tuple[Mount, ...] = ()
+    queue: str = DEFAULT_QUEUE
+    account: str = ""  # whose share it uses; "": the one of the submitter
     submitted_from: str = ""  # the folder of submission, absolute
     version: int = SPEC_VERSION
 

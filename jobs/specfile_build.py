@@ -55,6 +55,8 @@ def _spec(document: Document, place: Place, mounts: tuple[spec.Mount, ...]) -> s
         cores=document.placement.cores,
         network=spec.Network(network.mode, network.priority_class, network.publish, network.rate or 0),
         mounts=mounts,
+        queue=document.queue,
+        account=document.account or "",
         submitted_from=place.submitted_from,
         version=document.version,
     )

@@ -33,6 +33,7 @@ MOST_NUMA_NODES = 1024  # 1 << CONFIG_NODES_SHIFT's upper end
 MOST_PIDS = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
 LARGEST_SCRIPT_BYTES = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}")  # names of users too
 IMAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SIGNALS = tuple(sorted({name.name[3:] for name in signal.Signals} - {"STOP"}))
@@ -50,6 +51,17 @@ def name(given: object) -> str:
     if not NAME.fullmatch(found):
         raise Refused(
             f"{show(found)} is not a name; needs 1 to 63 of A–Z a–z 0–9 _ . - and begins with a letter or digit",
+            hint=closest(found, ()),
+        )
+    return found
+
+
+def account(given: object) -> str:
+    found = text(given)
+    if not ACCOUNT.fullmatch(found):
+        raise Refused(
+            f"{show(found)} is not an account; needs 1 to 64 of A–Z a–z 0–9 _ . @ + - and begins with none of the last "
+            "four",
             hint=closest(found, ()),
         )
     return found

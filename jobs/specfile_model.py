@@ -237,6 +237,21 @@ class Document(Table):
     priority: Annotated[int, PlainValidator(values.whole(0, 100)), WithJsonSchema(_integer(0, 100))] = Field(
         50, description="Urgency; higher starts first."
     )
+    queue: Annotated[
+        str, PlainValidator(keys.name), WithJsonSchema({"type": "string", "pattern": f"^{keys.NAME.pattern}$"})
+    ] = Field("default", description="The queue it waits in.")
+    account: (
+        Annotated[
+            str,
+            PlainValidator(keys.account),
+            WithJsonSchema({"type": "string", "pattern": f"^{keys.ACCOUNT.pattern}$"}),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="Whose share of the machine it uses; absent: the first account that lists you, else "
+        "one of your own.",
+    )
     time_limit: Annotated[float, PlainValidator(values.duration), WithJsonSchema(_DURATION)] | None = Field(
         None, description="Most running time; frozen time does not count; absent: no limit."
     )

@@ -57,6 +57,8 @@ SPECS: st.SearchStrategy[JobSpec] = st.builds(
     cores=st.sampled_from(["shared", "whole"]),
     network=NETWORKS,
     mounts=st.lists(st.builds(Mount, TEXT, TEXT, st.sampled_from(["ro", "rw"])), max_size=2).map(tuple),
+    queue=TEXT,
+    account=TEXT,
     submitted_from=TEXT,
 )
 PLACEMENTS = st.builds(

@@ -11,9 +11,11 @@ from jobs import specfile
 from jobs.errors import SpecError
 from jobs.events import Owner
 from jobs.placement import from_json as placement_from_json
+from jobs.policy import DEFAULT_QUEUE
 from jobs.priority_class import PriorityClass
 from jobs.spec import Image, Io, JobSpec, Mount, Network, Publish, Resources, Stop, from_json, to_json
 from runtime.images.uppers import LEAST_BYTES
+from tests.builders import ALICE, a_record
 
 WHOLE = """
 name = "encode"
@@ -22,6 +24,8 @@ workdir = "/data"
 run_as = "me"
 submit_dir = "none"
 priority = 50
+queue = "night"
+account = "physics"
 time_limit = "2h"
 stop = { signal = "TERM", grace = "30s" }
 [env]
@@ -70,6 +74,8 @@ def test_every_key() -> None:
         command=("xz", "-T0", "-k", "big.tar"),
         workdir="/data",
         time_limit_s=7200.0,
+        queue="night",
+        account="physics",
         stop=Stop("TERM", 30.0),
         env=(("LEVEL", "9"),),
         image=Image("host", 2 << 30),
@@ -152,6 +158,13 @@ def test_a_spec_and_a_placement_written_before_whole_cores_still_load() -> None:
     assert from_json(old) == parsed()
     placement = {"node_id": "one", "cpus": [0, 1], "mems": [0], "exclusive": True, "memory": [[0, 5]]}
     assert placement_from_json(placement).idle == ()
+
+
+def test_a_spec_written_before_queues_waits_in_the_default_one_for_its_owner() -> None:
+    old = to_json(parsed())
+    del old["queue"], old["account"]
+    assert from_json(old) == parsed()
+    assert from_json(old).queue == DEFAULT_QUEUE and a_record().account == ALICE.name
 
 
 def test_whole_cores_for_whole_cpus_however_written() -> None:
