@@ -121,6 +121,20 @@ class ResumeRequested(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Preempted(Event):
+    """A more urgent job, `by`, needs its CPUs: it is frozen, or with `requeue` ended and queued again.
+
+    `resident_bytes` is what the choice counted on as staying resident."""
+
+    kind = "preempted"
+    execution: str
+    by: int
+    resident_bytes: int
+    at: float
+    requeue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Frozen(Event):
     """The kernel agrees that every task stands still. `took_s` from the write to the agreement."""
 
@@ -177,7 +191,7 @@ class CancelRequested(Event):
     """`signal` without SIG; after `grace_s` the job is killed."""
 
     kind = "cancel_requested"
-    by: str  # "owner" | "operator" | "time_limit"
+    by: str  # "owner" | "operator" | "time_limit" | "preemption"
     signal: str
     grace_s: float
     at: float = 0.0
@@ -221,8 +235,8 @@ class CleanedUp(Event):
 KINDS: dict[str, type[Event]] = {
     cls.kind: cls
     for cls in (
-        Submitted, HoldReleased, Placed, Started, StartFailed, PauseRequested, ResumeRequested, Frozen, FreezeFailed,
-        ThawPlaced, Thawed, PriorityChanged, CancelRequested, Exited, Lost, CleanedUp,
+        Submitted, HoldReleased, Placed, Started, StartFailed, PauseRequested, ResumeRequested, Preempted, Frozen,
+        FreezeFailed, ThawPlaced, Thawed, PriorityChanged, CancelRequested, Exited, Lost, CleanedUp,
     )
 }  # fmt: skip
 

@@ -233,6 +233,7 @@ class Job:
     waits_for: tuple[str, ...] = ()  # why it does not run now
     holds: tuple[str, ...] = ()  # who wants it paused: "owner", "operator"
     cancelling: str = ""  # the signal asked for
+    preempted_by: int = 0  # the more urgent job that it makes room for
     attempt: int = 0
     execution: str = ""
     cpus: tuple[int, ...] = ()

@@ -91,6 +91,8 @@ class Record:
     cleaned: bool = False  # the node let go of everything of the last attempt
     leftovers: tuple[str, ...] = ()
     home: Placement | None = None
+    preempted_by: int = 0  # the job for which the scheduler freezes it, froze it, or queued it again; 0: none
+    preempted_lately: tuple[float, ...] = ()  # wall times of the preemptions of the last hour, oldest first
     weights_version: int = 0  # the version that changed weights or network class after the placement; 0: none did
 
     @property
@@ -106,6 +108,11 @@ class Record:
     def account(self) -> str:
         """Whose share it uses: the user's own where the spec names none."""
         return self.spec.account or self.user
+
+    @property
+    def to_freeze(self) -> bool:
+        """Somebody wants it to stand still: owner, operator or the scheduler."""
+        return bool(self.pause_holds or self.preempted_by)
 
 
 def to_json(record: Record) -> dict[str, Any]:
@@ -132,6 +139,7 @@ def from_json(data: dict[str, Any], spec: JobSpec) -> Record:
             "leftovers": tuple(data["leftovers"]),
             "carriers": tuple(data.get("carriers", ())),
             "notes": tuple(data.get("notes", ())),
+            "preempted_lately": tuple(data.get("preempted_lately", ())),
             "placement": placement_from_json(data["placement"]) if data["placement"] else None,
             "home": placement_from_json(data["home"]) if data["home"] else None,
             "cancel": Cancel(**data["cancel"]) if data["cancel"] else None,

@@ -60,7 +60,9 @@ def phase(job: Job) -> str:
         return "stopping"
     if job.state == "running" and job.holds:
         return "pausing"
-    if job.state == "frozen" and not job.holds:
+    if job.state == "running" and job.preempted_by:
+        return "freezing"
+    if job.state == "frozen" and not job.holds and not job.preempted_by:
         return "resuming"
     return job.state
 
@@ -90,6 +92,8 @@ def remark(job: Job) -> str:
         return printable("; ".join(filter(None, (job.reason, ending(job)))))
     if job.holds and job.state in ("held", "frozen", "running"):
         return "by an operator" if "operator" in job.holds else printable(job.reason)
+    if job.preempted_by and job.state in ("frozen", "running"):
+        return f"by the scheduler for job {job.preempted_by}"
     return printable(job.waits_for[0]) if job.waits_for else printable(job.reason)
 
 
@@ -124,7 +128,7 @@ def page(job: Job, look: Look) -> str:
     rows: list[tuple[str, str]] = [
         ("state", look.paint(job.state, phase(job)) + (f"  {remark(job)}" if remark(job) else ""))
     ]
-    rows += [("why", printable(reason)) for reason in job.waits_for[1:]]
+    rows += [("why", text) for text in map(printable, job.waits_for) if text != remark(job)]
     if job.leftovers:
         rows.append(("left behind", printable(", ".join(job.leftovers))))
     rows += [

@@ -21,6 +21,9 @@ HELD, QUEUED, STARTING, RUNNING, FROZEN, THAWING = (
 
 MOST_ATTEMPTS = 5  # of starting, when launcher or daemon died in the middle of it
 TIME_LIMIT = "time_limit"  # `by` of the cancel that the scheduler itself proposes
+PREEMPTION = "preemption"  # `by` of the stop of a job that is queued again for a more urgent one
+HOUR_S = 3600.0
+MOST_REMEMBERED = 100  # preemptions in Record.preempted_lately
 
 
 class Illegal(ValueError):
@@ -56,6 +59,7 @@ TABLE: dict[State, dict[type[ev.Event], State | None]] = {
     RUNNING: {
         ev.PauseRequested: None,
         ev.ResumeRequested: None,
+        ev.Preempted: None,  # frozen, or stopped and queued again, as soon as the node did it
         ev.Frozen: FROZEN,
         ev.FreezeFailed: None,
         ev.PriorityChanged: None,
@@ -85,7 +89,8 @@ TABLE: dict[State, dict[type[ev.Event], State | None]] = {
     **{final: {ev.CleanedUp: None} for final in sorted(State) if State(final).final},
 }
 _OF_EXECUTION = (
-    ev.Started, ev.StartFailed, ev.Frozen, ev.FreezeFailed, ev.ThawPlaced, ev.Thawed, ev.Exited, ev.Lost, ev.CleanedUp,
+    ev.Started, ev.StartFailed, ev.Preempted, ev.Frozen, ev.FreezeFailed, ev.ThawPlaced, ev.Thawed, ev.Exited, ev.Lost,
+    ev.CleanedUp,
 )  # fmt: skip
 
 
@@ -108,6 +113,8 @@ def advance(record: Record | None, event: ev.Event) -> Record:
 
 def _outcome(after: State, event: ev.Event, record: Record) -> State:
     if isinstance(event, ev.Exited):
+        if event.cause == "cancelled" and record.cancel is None and record.preempted_by:
+            return HELD if record.pause_holds else QUEUED
         by_cause = {"oom": State.OUT_OF_MEMORY, "time_limit": State.TIMED_OUT, "cancelled": State.CANCELLED}
         return by_cause.get(event.cause) or (State.COMPLETED if event.status == 0 else State.FAILED)
     if isinstance(event, ev.Lost | ev.StartFailed) and record.cancel:
@@ -150,7 +157,7 @@ def _placed(record: Record, event: ev.Placed) -> Record:
         raise Illegal(f"{event.kind}: execution {event.execution} is not the next one, {following}")
     return replace(record, attempt=following.attempt, placement=event.placement, home=event.placement, cleaned=False,
                    leftovers=(), reason="", weights_version=0, started_at=0.0, ended_at=0.0, ran_s=0.0, freezes=0,
-                   exit_status=None, usage=ev.Usage())  # fmt: skip
+                   exit_status=None, usage=ev.Usage(), preempted_by=0)  # fmt: skip
 
 
 def _started(record: Record, event: ev.Started) -> Record:
@@ -177,18 +184,25 @@ def _resume(record: Record, event: ev.ResumeRequested) -> Record:
     return replace(record, pause_holds=left)
 
 
+def _preempted(record: Record, event: ev.Preempted) -> Record:
+    lately = (*(at for at in record.preempted_lately if at > event.at - HOUR_S), event.at)[-MOST_REMEMBERED:]
+    stop = record.spec.stop
+    cancel = Cancel(PREEMPTION, stop.signal, stop.grace_s) if event.requeue and not record.cancel else record.cancel
+    return replace(record, preempted_by=event.by, preempted_lately=lately, cancel=cancel)
+
+
 def _frozen(record: Record, event: ev.Frozen) -> Record:
     return replace(record, frozen_at=event.at, ran_s=event.ran_s, resident_bytes=event.resident_bytes,
                    running_since=0.0, freezes=record.freezes + (record.state is RUNNING),
-                   placement=record.placement if record.keep_cpus else None)  # fmt: skip
+                   placement=record.placement if record.keep_cpus and not record.preempted_by else None)  # fmt: skip
 
 
 def _freeze_failed(record: Record, event: ev.FreezeFailed) -> Record:
-    return replace(record, pause_holds=frozenset(), reason=event.reason)
+    return replace(record, pause_holds=frozenset(), preempted_by=0, reason=event.reason)
 
 
 def _thaw_placed(record: Record, event: ev.ThawPlaced) -> Record:
-    return replace(record, placement=event.placement, home=event.placement)
+    return replace(record, placement=event.placement, home=event.placement, preempted_by=0)
 
 
 def _thawed(record: Record, event: ev.Thawed) -> Record:
@@ -224,11 +238,20 @@ def _cancel(record: Record, event: ev.CancelRequested) -> Record:
 def _exited(record: Record, event: ev.Exited) -> Record:
     # A very short job has ended before the daemon, which looks at the clock later than the monitor, called it started.
     ended_at = max(event.at, record.started_at)
+    record = _without_preemption(record)
     return replace(record, exit_status=event.status, ran_s=event.ran_s, usage=event.usage, ended_at=ended_at,
                    placement=None, home=None, running_since=0.0, frozen_at=0.0, resident_bytes=0)  # fmt: skip
 
 
+def _without_preemption(record: Record) -> Record:
+    """The stop for another job's sake is done with; a cancel by a person stays."""
+    if record.cancel is None or record.cancel.by != PREEMPTION:
+        return record
+    return replace(record, cancel=None, reason=f"queued again: its CPUs went to job {record.preempted_by}")
+
+
 def _lost(record: Record, event: ev.Lost) -> Record:
+    record = _without_preemption(record)
     return replace(record, ended_at=event.at, placement=None, home=None, running_since=0.0, frozen_at=0.0,
                    resident_bytes=0, reason=event.reason)  # fmt: skip
 
@@ -239,7 +262,8 @@ def _cleaned(record: Record, event: ev.CleanedUp) -> Record:
 
 _MEANING: dict[type[ev.Event], Callable[[Record, Any], Record]] = {
     ev.HoldReleased: _hold_released, ev.Placed: _placed, ev.Started: _started, ev.StartFailed: _start_failed,
-    ev.PauseRequested: _pause, ev.ResumeRequested: _resume, ev.Frozen: _frozen, ev.FreezeFailed: _freeze_failed,
+    ev.PauseRequested: _pause, ev.ResumeRequested: _resume, ev.Preempted: _preempted,
+    ev.Frozen: _frozen, ev.FreezeFailed: _freeze_failed,
     ev.ThawPlaced: _thaw_placed, ev.Thawed: _thawed, ev.PriorityChanged: _priority, ev.CancelRequested: _cancel,
     ev.Exited: _exited, ev.Lost: _lost, ev.CleanedUp: _cleaned,
 }  # fmt: skip

@@ -153,7 +153,7 @@ class _Round:
             return
         if state is State.RUNNING and 0 < record.spec.time_limit_s <= ran_s:
             self.actions.append(TimeUp(job, version))
-        elif state is State.RUNNING and record.pause_holds:
+        elif state is State.RUNNING and record.to_freeze:
             self.actions.append(Freeze(job, version))
         elif record.weights_version:
             self.actions.append(Reprioritise(job, version))

@@ -178,7 +178,7 @@ def _wish(action: Action, record: Record) -> tuple[str, object] | None:
             return "start", record.attempt
         case (ThawPlace() | Thaw()), State.THAWING:
             return "thaw", record.version
-        case Freeze(), State.RUNNING if record.pause_holds and record.cancel is None:
+        case Freeze(), State.RUNNING if record.to_freeze and record.cancel is None:
             return "freeze", record.version
         case (Stop() | TimeUp()), _ if record.cancel is not None:
             return "stop", (record.attempt, record.placement is None, record.cancel)  # once: a signal is not repeated

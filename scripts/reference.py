@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from config.settings import Settings
-from jobs import errors, states
+from jobs import errors, events, states
 from jobs.cli import main as cli
 from jobs.record import FINAL, State
 from jobs.specfile import json_schema
@@ -202,6 +202,8 @@ def arrows() -> Iterator[tuple[str, str, str]]:
                 yield state, "exited after a cancel", str(State.CANCELLED)
                 yield state, "exited, time limit", str(State.TIMED_OUT)
                 yield state, "exited, out of memory", str(State.OUT_OF_MEMORY)
+                if events.Preempted in row:
+                    yield state, "exited, to be queued again for a more urgent job", str(State.QUEUED)
             elif event.kind == "lost":
                 yield state, "lost", str(State.LOST)
                 yield state, 'lost, on_lost = "requeue"', str(State.QUEUED)

@@ -118,6 +118,9 @@ class History:
     def resumed(self, by: str = "owner") -> History:
         return self.then(ev.ResumeRequested(self.record.job, by))
 
+    def preempted(self, by: int = 2, *, at: float = 0.0, requeue: bool = False) -> History:
+        return self.then(ev.Preempted(*self._ids, by=by, resident_bytes=0, at=at, requeue=requeue))
+
     def frozen(self, *, resident: int = 64 * MIB, ran_s: float = 1.0) -> History:
         return self.then(ev.Frozen(*self._ids, took_s=0.001, ran_s=ran_s, resident_bytes=resident, at=0.0))
 

@@ -52,6 +52,7 @@ def view(
         waits_for=tuple(waits_for),
         holds=tuple(sorted(record.pause_holds)),
         cancelling=record.cancel.signal if record.cancel and not record.state.final else "",
+        preempted_by=record.preempted_by,
         attempt=record.attempt,
         execution=str(record.execution) if record.attempt else "",
         cpus=place.cpus if place else (),

@@ -290,7 +290,7 @@ class Execution:
             log.error("execution %s is out of memory and could not be ended: %s", self.id, error)
 
     async def _freeze(self) -> None:
-        if not self.record.pause_holds or self.record.cancel:
+        if not self.record.to_freeze or self.record.cancel:
             return  # overtaken by a resume or a cancel
         group = self._group()
         began = time.monotonic()

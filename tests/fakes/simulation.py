@@ -74,13 +74,14 @@ class Simulation:
         """Of a job that exists; False when it does not apply now."""
         record = self.records[job]
         execution, now = str(record.execution), self.now
+        cause = "cancelled" if record.cancel is not None else ""
         made: dict[str, Callable[[], ev.Event]] = {
             "started": lambda: ev.Started(job, execution, now, freezer="v2"),
             "start_failed": lambda: ev.StartFailed(job, execution, "overlay", 28, "/x", "no space", now),
             "frozen": lambda: ev.Frozen(job, execution, 0.001, self.ran.get(job, 0.0), resident, now),
             "freeze_failed": lambda: ev.FreezeFailed(job, execution, "deadline", 5.0, now),
             "thawed": lambda: ev.Thawed(job, execution, 0.001, now),
-            "exited": lambda: ev.Exited(job, execution, status, "", self.ran.get(job, 0.0), ev.Usage(), now),
+            "exited": lambda: ev.Exited(job, execution, status, cause, self.ran.get(job, 0.0), ev.Usage(), now),
             "lost": lambda: ev.Lost(job, execution, "test", now),
             "cleaned": lambda: ev.CleanedUp(job, execution),
         }
@@ -96,7 +97,7 @@ class Simulation:
                     self.report(job, "thawed")
                 case State.RUNNING if record.cancel is not None or exits:
                     self.report(job, "exited")
-                case State.RUNNING if record.pause_holds:
+                case State.RUNNING if record.to_freeze:
                     self.report(job, "frozen", resident=record.spec.resources.memory_bytes // 2)
             if self.records[job].state.final:
                 self.report(job, "cleaned")

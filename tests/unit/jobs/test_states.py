@@ -181,3 +181,54 @@ def test_only_what_the_kernel_must_hear_is_marked() -> None:
     before = life.record.weights_version
     life.then(ev.PriorityChanged(1, cpu_weight=5))
     assert life.record.weights_version == before
+
+
+# ── making room for a more urgent job ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_preempted_job_gives_its_cpus_back_and_comes_back_without_a_request() -> None:
+    life = running().preempted(by=12)
+    assert (life.record.state, life.record.preempted_by) == (State.RUNNING, 12)
+    assert life.record.to_freeze and not life.record.pause_holds
+    life = life.frozen()
+    assert (life.record.state, life.record.placement) == (State.FROZEN, None)
+    life = life.thaw_placed(1)
+    assert life.record.preempted_by == 0, "what it was frozen for has had its turn"
+    assert life.thawed().record.state is State.RUNNING
+
+
+def test_a_preempted_job_gives_its_cpus_back_even_where_its_owners_pause_would_keep_them() -> None:
+    assert running().preempted().paused(keep_cpus=True).frozen().record.placement is None
+
+
+def test_a_freeze_for_another_job_that_failed_is_forgotten_but_counted() -> None:
+    life = running().preempted(at=7.0).then(ev.FreezeFailed(1, "1.0.1", "in D state", 5.0, 0.0))
+    assert not life.record.to_freeze
+    assert life.record.preempted_lately == (7.0,)
+
+
+def test_preemptions_are_remembered_for_an_hour() -> None:
+    life = running()
+    for at in (0.0, 1800.0, 3700.0):
+        life = life.preempted(at=at).frozen().thaw_placed(1).thawed()
+    assert life.record.preempted_lately == (1800.0, 3700.0)
+
+
+def test_a_job_that_is_to_be_queued_again_is_stopped_and_waits_with_its_age() -> None:
+    life = running().preempted(by=12, requeue=True)
+    assert life.record.cancel is not None and life.record.cancel.by == "preemption"
+    after = life.exited(143, "cancelled").record
+    assert (after.state, after.cancel, after.submitted_at) == (State.QUEUED, None, 0.0)
+    assert "job 12" in after.reason
+    assert running().preempted(requeue=True).paused().exited(143, "cancelled").record.state is State.HELD
+
+
+def test_whoever_is_cancelled_while_preempted_ends() -> None:
+    life = running().preempted(requeue=True).cancelled()
+    assert life.exited(143, "cancelled").record.state is State.CANCELLED
+    assert running().cancelled().preempted(requeue=True).exited(143, "cancelled").record.state is State.CANCELLED
+
+
+def test_a_job_that_ends_by_itself_while_it_is_preempted_has_ended() -> None:
+    assert running().preempted().exited(0).record.state is State.COMPLETED
+    assert running().preempted(requeue=True).exited(0).record.state is State.COMPLETED
