@@ -90,7 +90,7 @@ def _listed(folder: str) -> list[str]:
 
 
 def _cgroups() -> list[str]:
-    """Groups that neither systemd nor a container engine made, and not beside the tests' own: there others come and go."""
+    """Groups that neither systemd nor a container engine made; beside the tests' own, others come and go."""
     own = {path.split("/")[1] for path in (line.split(":", 2)[2] for line in _lines("/proc/self/cgroup"))}
     points = [line.split(" ")[4] for line in _lines("/proc/self/mountinfo") if re.search(r" - cgroup2? ", line)]
     found = []
