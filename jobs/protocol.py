@@ -200,9 +200,10 @@ class Accepted:
 
 @dataclass
 class Checked:
-    """The specs as they were understood, every unit resolved."""
+    """The specs as they were understood, every unit resolved, each after those it waits for; the file of each."""
 
     specs: tuple[dict[str, Any], ...]
+    files: tuple[str, ...] = ()
 
 
 @dataclass

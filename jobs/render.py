@@ -369,5 +369,23 @@ def spec_line(file: str, spec: dict[str, Any]) -> str:
     cpus = f"{resources['cpus']:g} CPU{'' if resources['cpus'] == 1 else 's'}"
     return (
         f"{printable(file)}: ok: {printable(spec['name'])}: {cpus}, {render_size(resources['memory_bytes'])} memory, "
-        f"image {printable(spec['image']['source'])}, network {spec['network']['mode']}"
+        f"image {printable(spec['image']['source'])}, network {spec['network']['mode']}" + "".join(
+            f", {each}" for each in (tasks(spec), waits_for(spec)) if each
+        )
     )
+
+
+def tasks(spec: dict[str, Any]) -> str:
+    """`1000 tasks, 50 at once` of an array; "" of a single job."""
+    if not (array := spec.get("array")):
+        return ""
+    size = sum((last - first) // step + 1 for first, last, step in array["ranges"])
+    return f"{size} task{'' if size == 1 else 's'}" + (f", {array['at_once']} at once" if array["at_once"] else "")
+
+
+def waits_for(spec: dict[str, Any]) -> str:
+    """`afterok prepare, 12; singleton` as the spec says it."""
+    depends = spec.get("depends") or {}
+    kinds = ("after", "afterok", "afternotok", "afterany", "aftercorr")
+    found = [f"{kind} {', '.join(map(str, depends[kind]))}" for kind in kinds if depends.get(kind)]
+    return printable("; ".join(found + ["singleton"] * bool(depends.get("singleton"))))

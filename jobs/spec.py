@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from jobs.array import Array
 from jobs.policy import DEFAULT_QUEUE
 from jobs.priority_class import PriorityClass
 
@@ -74,6 +75,22 @@ class Mount:
     mode: Literal["ro", "rw"] = "ro"
 
 
+Wanted = tuple[int | str, ...]  # ids, or names: of a job in the same file, else the submitter's newest of that name
+
+
+@dataclass(frozen=True, slots=True)
+class Depends:
+    """What must have happened to other jobs before this one may start."""
+
+    after: Wanted = ()  # has begun, or ended without
+    afterok: Wanted = ()  # completed
+    afternotok: Wanted = ()  # ended otherwise
+    afterany: Wanted = ()  # ended
+    aftercorr: Wanted = ()  # an array: each task after the task of the same index completed
+    singleton: bool = False  # all earlier jobs of this name of the same user have ended
+    on_never: Literal["cancel", "wait"] = "cancel"  # when it can never hold
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """One job. Exactly one of `command` and `script` is given."""
@@ -97,6 +114,8 @@ class JobSpec:
     mounts: tuple[Mount, ...] = ()
     queue: str = DEFAULT_QUEUE
     account: str = ""  # whose share it uses; "": the one of the submitter
+    depends: Depends = field(default_factory=Depends)
+    array: Array | None = None
     submitted_from: str = ""  # the folder of submission, absolute
     version: int = SPEC_VERSION
 
@@ -109,7 +128,7 @@ def to_json(spec: JobSpec) -> dict[str, Any]:
 def from_json(data: dict[str, Any]) -> JobSpec:
     """Inverse of `to_json`. Raises TypeError or KeyError on data that this version did not write."""
     network = data["network"]
-    resources = data["resources"]
+    resources, array = data["resources"], data.get("array")
     return JobSpec(
         **{
             **data,
@@ -134,5 +153,11 @@ def from_json(data: dict[str, Any]) -> JobSpec:
                 }
             ),
             "mounts": tuple(Mount(**item) for item in data["mounts"]),
+            "depends": Depends(**_tuples(data.get("depends", {}))),
+            "array": Array(tuple(map(tuple, array["ranges"])), array["at_once"]) if array else None,
         }
     )
+
+
+def _tuples(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}

@@ -1,32 +1,33 @@
 """A spec's TOML text → JobSpec. Imported by the daemon only (pydantic). Keys: docs/reference/spec.md.
 
-One pass of stages: size → lines (specfile_lines) → tomllib → --set (specfile_overrides) → models (specfile_model)
-→ rules between keys (specfile_rules) → JobSpec. Each stage gives all its problems at once, in file order.
-Blocks for milliseconds on a large spec: call it in a thread.
+One pass of stages: size → lines (specfile_lines) → tomllib → --set (specfile_overrides) → jobs (specfile_jobs)
+→ models (specfile_model) → rules between keys (specfile_rules) → JobSpec. Each stage gives all its problems at once,
+in file order. Blocks for milliseconds on a large spec: call it in a thread.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from jobs import specfile_build, specfile_overrides, specfile_problems, specfile_rules
+from jobs import specfile_build, specfile_jobs, specfile_overrides, specfile_problems, specfile_rules
 from jobs.errors import Problem, SpecError
 from jobs.events import Owner
 from jobs.spec import JobSpec
 from jobs.specfile_lines import Path, TooDeep, index_lines, read_key
 from jobs.specfile_model import Document
-from jobs.specfile_problems import Origin
+from jobs.specfile_problems import Found, Origin
 from jobs.specfile_schema import json_schema
 
 __all__ = ["json_schema", "parse"]
 
 LARGEST_BYTES = 1 << 20
 MOST_VALUES = 4000  # a program's environment and arguments fit; a text made to keep the daemon busy does not
+MOST_VALUES_OF_ALL = 40_000  # of a file of several jobs
 
 
 def parse(
@@ -38,7 +39,7 @@ def parse(
     owner: Owner | None = None,
     submitted_from: str | None = None,
 ) -> tuple[JobSpec, ...]:
-    """The jobs that a spec describes (one, in version 1). Raises SpecError with every problem found.
+    """The jobs that a file describes, each after those of the file that it waits for. Raises SpecError.
 
     `folder`: of the spec file, absolute; `submitted_from`: where the submitter stood, `folder` when absent.
     `owner` is needed only for mount sources below `~/`.
@@ -47,18 +48,30 @@ def parse(
     origin = Origin(file, lines)
     if problems := specfile_overrides.apply(data, sets, origin):
         raise SpecError(problems)
+    jobs, found = specfile_jobs.parts(data)
+    place = specfile_build.Place(folder, folder if submitted_from is None else submitted_from, owner)
+    specs = []
+    for part in jobs:
+        spec, wrong = _one(part.data, place)
+        found += [part.home(item) for item in wrong]
+        specs += [spec] if spec else []
+    if not found and jobs[0].at:
+        order, found = specfile_jobs.in_order(specs)
+        specs = [specs[position] for position in order]
+    if found:
+        raise SpecError(origin.problems(dict.fromkeys(found)))  # what is wrong with a default is said once
+    return tuple(specs)
+
+
+def _one(data: Mapping[str, Any], place: specfile_build.Place) -> tuple[JobSpec | None, list[Found]]:
     found = specfile_rules.of_keys(data)
     try:
         document = Document.model_validate(data)
     except ValidationError as error:
         found += [specfile_problems.of_pydantic(item, data) for item in error.errors(include_url=False)]
     if found:
-        raise SpecError(origin.problems(found))
-    place = specfile_build.Place(folder, folder if submitted_from is None else submitted_from, owner)
-    spec, found = specfile_build.build(document, place)
-    if found:
-        raise SpecError(origin.problems(found))
-    return (spec,)
+        return None, found
+    return specfile_build.build(document, place)
 
 
 def _read(text: str, file: str) -> tuple[dict[Path, int], dict[str, Any]]:
@@ -79,8 +92,9 @@ def _read(text: str, file: str) -> tuple[dict[Path, int], dict[str, Any]]:
         digits = re.search(r"[0-9_]{4300}", text)
         line = text.count("\n", 0, digits.start()) + 1 if digits else 0
         raise SpecError((Problem(file, line, "", "not a spec: holds an integer of thousands of digits"),)) from None
-    if (count := _count(data)) > MOST_VALUES:
-        raise SpecError((Problem(file, 0, "", f"{count} keys and values are too many; at most {MOST_VALUES}"),))
+    most = MOST_VALUES if "job" not in data else MOST_VALUES_OF_ALL
+    if (count := _count(data)) > most:
+        raise SpecError((Problem(file, 0, "", f"{count} keys and values are too many; at most {most}"),))
     return lines, data
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jobs import spec
 from jobs.events import Owner
 from jobs.specfile_keys import mount_target
-from jobs.specfile_model import Document, Mount, Resources
+from jobs.specfile_model import Depends, Document, Mount, Resources
 from jobs.specfile_problems import Found
 from jobs.specfile_values import Refused, show
 
@@ -57,8 +57,16 @@ def _spec(document: Document, place: Place, mounts: tuple[spec.Mount, ...]) -> s
         mounts=mounts,
         queue=document.queue,
         account=document.account or "",
+        depends=_depends(document.depends),
+        array=document.array,
         submitted_from=place.submitted_from,
         version=document.version,
+    )
+
+
+def _depends(given: Depends) -> spec.Depends:
+    return spec.Depends(
+        given.after, given.afterok, given.afternotok, given.afterany, given.aftercorr, given.singleton, given.on_never
     )
 
 

@@ -11,7 +11,8 @@ import shlex
 import signal
 from decimal import Decimal
 
-from jobs.spec import SPEC_VERSION, Publish
+from jobs.array import Array, parse_array
+from jobs.spec import SPEC_VERSION, Publish, Wanted
 from jobs.specfile_values import (
     LONGEST_STRING_BYTES,
     Refused,
@@ -30,6 +31,7 @@ from jobs.specfile_values import (
 LARGEST_UID = 4294967294  # 2^32 - 1 means "no uid" to the kernel
 MOST_CPUS = 8192  # CONFIG_NR_CPUS's upper end on x86-64
 MOST_NUMA_NODES = 1024  # 1 << CONFIG_NODES_SHIFT's upper end
+MOST_WAITED_FOR = 1000  # of one kind of dependency
 MOST_PIDS = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
 LARGEST_SCRIPT_BYTES = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -243,3 +245,36 @@ def workdir(given: object) -> str:
     if found == "/proc" or found.startswith("/proc/"):
         raise Refused(f"{show(given)} is not possible; needs a folder of the image or of a mount, not of /proc")
     return found
+
+
+def array(given: object) -> Array:
+    """`"0-999:2%50"`: indexes, and how many tasks live at once."""
+    found = text(given, longest=4096, wanted='indexes, for example "0-99" or "0-99%10"')
+    try:
+        return parse_array(found)
+    except ValueError as error:
+        raise Refused(str(error), hint=closest(found, ())) from None
+
+
+def waited_for(given: object) -> Wanted:
+    """Names and ids of jobs; a single one may stand without brackets."""
+    listed = given if isinstance(given, list) else [given]
+    found = tuple(
+        element(position, _job, item) if listed is given else _job(item) for position, item in enumerate(listed)
+    )
+    if len(found) > MOST_WAITED_FOR:
+        raise Refused(f"{len(found)} jobs are too many to wait for; at most {MOST_WAITED_FOR}")
+    for position, item in enumerate(found):
+        if item in found[:position]:
+            raise Refused(f"the same job twice: {show(item)}", below=(position,))
+    return found
+
+
+def _job(given: object) -> int | str:
+    if isinstance(given, bool) or not isinstance(given, int | str):
+        raise Refused(f"{show(given)} is {type_name(given)}; needs a job's name, or its id as a number")
+    if isinstance(given, str):
+        return name(given)
+    if not 1 <= given < 10**15:
+        raise Refused(f"{show(given)} is not the id of a job")
+    return given

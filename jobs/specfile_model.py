@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from jobs import spec
 from jobs import specfile_keys as keys
 from jobs import specfile_values as values
+from jobs.array import Array
 from jobs.priority_class import PriorityClass
 
 _STRING: dict[str, Any] = {"type": "string"}
@@ -195,6 +196,35 @@ class Mount(Table):
     ] = Field("ro", description="Read-only, or writable with the submitter's own rights.")
 
 
+Wanted = Annotated[
+    spec.Wanted,
+    PlainValidator(keys.waited_for),
+    WithJsonSchema({"type": "array", "items": {"type": ["string", "integer"]}}),
+]
+
+
+class Depends(Table):
+    after: Wanted = _default(
+        [],
+        "Starts after these jobs have begun, or ended without. Each is the id of a job, or a name: of a job "
+        "in the same file, else of your newest job of that name.",
+    )
+    afterok: Wanted = _default([], "Starts after these jobs have completed.")
+    afternotok: Wanted = _default([], "Starts after these jobs have ended, but not completed.")
+    afterany: Wanted = _default([], "Starts after these jobs have ended, however.")
+    aftercorr: Wanted = _default(
+        [], "For an array: each task starts after the task of the same index of these arrays has completed."
+    )
+    singleton: Annotated[bool, PlainValidator(values.boolean), WithJsonSchema({"type": "boolean"})] = Field(
+        False, description="Starts after all your earlier jobs of the same name have ended."
+    )
+    on_never: Annotated[
+        Literal["cancel", "wait"],
+        PlainValidator(values.choice("cancel", "wait")),
+        WithJsonSchema(_words("cancel", "wait")),
+    ] = Field("cancel", description="What happens to a job whose dependencies can never hold.")
+
+
 class Document(Table):
     """A whole spec. Exactly one of command and script is given (specfile_rules)."""
 
@@ -261,6 +291,14 @@ class Document(Table):
         WithJsonSchema(_words("fail", "requeue")),
     ] = Field(
         "fail", description="What happens when nobody knows how the job ended (power failure): fail, or run again."
+    )
+    array: Annotated[Array, PlainValidator(keys.array), WithJsonSchema(_STRING)] | None = Field(
+        None,
+        description='Indexes of the tasks of an array, for example "0-99", "0-99:10" (every tenth) or "1,5,7-9"; '
+        '"%20" behind them lets at most 20 tasks live at once.',
+    )
+    depends: Depends = Field(
+        default_factory=lambda: Depends.model_validate({}), description="Which jobs come before this one."
     )
     stop: Stop = Field(default_factory=lambda: Stop.model_validate({}), description="How the job is ended.")
     env: dict[EnvName, EnvValue] = Field({}, description='Environment variables: NAME = "value", always strings.')

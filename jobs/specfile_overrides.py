@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 from jobs.errors import Problem
@@ -24,10 +25,19 @@ def apply(data: dict[str, Any], sets: Sequence[str], origin: Origin) -> tuple[Pr
         except ValueError as error:
             problems.append(Problem("--set", 0, "", f"{show(given)} {error}", "for example: --set resources.cpus=4"))
             continue
-        origin.overridden[path] = order
-        if reason := _put(data, path, value):
-            problems.append(Problem("--set", 0, render_key(path), reason))
+        for place in _places(data, path):
+            origin.overridden[place] = order
+            if reason := _put(data, place, deepcopy(value)):
+                problems.append(Problem("--set", 0, render_key(place), reason))
     return tuple(problems)
+
+
+def _places(data: dict[str, Any], path: Path) -> list[Path]:
+    """Where a file has several jobs, a key of a job is replaced in each of them."""
+    jobs = data.get("job")
+    if path[0] in ("job", "defaults", "version") or not isinstance(jobs, list):
+        return [path]
+    return [("job", position, *path) for position in range(len(jobs))]
 
 
 def read(given: str) -> tuple[Path, Any]:

@@ -19,7 +19,20 @@ def of_keys(data: Mapping[str, Any]) -> list[Found]:
         found.append(
             Found((), "neither command nor script is given; needs one of them", 'for example command = ["true"]')
         )
-    return found + _of_memory(data.get("resources")) + _of_placement(data) + _of_network(data.get("network"))
+    return (
+        found
+        + _of_array(data)
+        + _of_memory(data.get("resources"))
+        + _of_placement(data)
+        + _of_network(data.get("network"))
+    )
+
+
+def _of_array(data: Mapping[str, Any]) -> list[Found]:
+    depends = data.get("depends")
+    if "array" in data or not isinstance(depends, dict) or not depends.get("aftercorr"):
+        return []
+    return [Found(("depends", "aftercorr"), "needs an array here too", "write afterok, or give array = …")]
 
 
 def _of_memory(resources: object) -> list[Found]:

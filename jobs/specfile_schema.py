@@ -14,9 +14,28 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"jobs spec, version {SPEC_VERSION}",
-        **made,
-        "oneOf": [{"required": ["command"]}, {"required": ["script"]}],
+        **{key: value for key, value in made.items() if key != "required"},
+        "properties": made["properties"] | _several(),
+        "$defs": made["$defs"] | {"Job": _a_job(made, "name"), "Defaults": _a_job(made)},
+        "oneOf": [{"required": ["name", "command"]}, {"required": ["name", "script"]}, {"required": ["job"]}],
     }
+
+
+def _several() -> dict[str, Any]:
+    return {
+        "defaults": {"$ref": "#/$defs/Defaults", "description": "What each [[job]] has that does not say otherwise."},
+        "job": {
+            "type": "array",
+            "items": {"$ref": "#/$defs/Job"},
+            "minItems": 1,
+            "description": "Several jobs in one file, submitted together or not at all.",
+        },
+    }
+
+
+def _a_job(made: dict[str, Any], *required: str) -> dict[str, Any]:
+    properties = made["properties"]
+    return {"type": "object", "properties": properties, "additionalProperties": False, "required": list(required)}
 
 
 def _tidy(node: Any) -> Any:

@@ -73,6 +73,12 @@ def choice(*possible: str) -> Callable[[object], str]:
     return check
 
 
+def boolean(given: object) -> bool:
+    if not isinstance(given, bool):
+        raise Refused(f"{show(given)} is {type_name(given)}; possible: true, false")
+    return given
+
+
 def whole(low: int, high: int) -> Callable[[object], int]:
     """An integer from low to high."""
 

@@ -59,13 +59,15 @@ def spec() -> str:
         "`\"100mbit\"`.\n",
         "`jobs submit --set KEY=VALUE` replaces a single key: `--set resources.cpus=4`, `--set env.LEVEL=9`, "
         "`--set mounts.0.mode=rw`.\n",
+        "A file may describe several jobs: a table `[[job]]` for each, and `[defaults]` with what they share. They are "
+        "submitted together or not at all; `[depends]` says what comes before what.\n",
     ]  # fmt: skip
     for key, node in _spec_tables(schema, schema, ""):
         title = {"": "At the top", "mounts": "[[mounts]]"}.get(key, f"[{key}]")
         lines += [f"## {title}\n", "| key | value | default | |", "|---|---|---|---|"]
         for name, field in node["properties"].items():
             if not _table_of(schema, field):
-                needed = name in node.get("required", ())
+                needed = name in (node if key else schema["$defs"]["Job"]).get("required", ())
                 default = "needed" if needed else _code(field["default"]) if "default" in field else "absent"
                 lines.append(f"| `{name}` | {_kind(field)} | {default} | {_cell(field['description'])} |")
         lines.append("")
@@ -75,6 +77,8 @@ def spec() -> str:
 def _spec_tables(schema: dict[str, Any], node: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     yield key, node
     for name, field in node["properties"].items():
+        if name in ("job", "defaults"):  # the same keys once more
+            continue
         if table := _table_of(schema, field):
             yield from _spec_tables(schema, table, f"{key}.{name}".lstrip("."))
 
@@ -92,11 +96,14 @@ def _kind(field: dict[str, Any]) -> str:
         return " or ".join(_kind(choice) for choice in field["anyOf"])
     if "const" in field:
         return f"`{field['const']}`"
-    words = {"string": "string", "integer": "integer", "number": "number", "array": "list", "object": "table"}
+    words = {"string": "string", "integer": "integer", "number": "number", "array": "list", "object": "table",
+             "boolean": "`true` or `false`"}
     kind = field["type"] if isinstance(field["type"], list) else [field["type"]]
     text = " or ".join(words[word] for word in kind)
     if text == "list":
-        text += " of numbers" if field["items"]["type"] == "integer" else f" of {_kind(field['items'])}s"
+        of = field["items"]["type"]
+        kinds = {"integer": "numbers", "string": "strings"}
+        text += f" of {' or '.join(kinds[each] for each in ([of] if isinstance(of, str) else of))}"
     if "maximum" in field and len(kind) == 1:
         low = f"above {field['exclusiveMinimum']}" if "exclusiveMinimum" in field else str(field["minimum"])
         text += f", {low} to {field['maximum']}"

@@ -7,9 +7,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 from jobs import events as ev
+from jobs.array import Array
 from jobs.placement import Placement
 from jobs.priority_class import PriorityClass
-from jobs.spec import Image, Io, JobSpec, Mount, Network, Publish, Resources, Stop
+from jobs.spec import Depends, Image, Io, JobSpec, Mount, Network, Publish, Resources, Stop
 
 # Any text that TOML can bring: no surrogates.
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -38,6 +39,7 @@ NETWORKS = st.builds(
                      max_size=2).map(tuple),
     rate_bits_s=SIZES,
 )  # fmt: skip
+WANTED = st.lists(st.one_of(st.integers(1, 1 << 40), TEXT), max_size=2).map(tuple)
 SPECS: st.SearchStrategy[JobSpec] = st.builds(
     JobSpec,
     name=TEXT,
@@ -59,6 +61,10 @@ SPECS: st.SearchStrategy[JobSpec] = st.builds(
     mounts=st.lists(st.builds(Mount, TEXT, TEXT, st.sampled_from(["ro", "rw"])), max_size=2).map(tuple),
     queue=TEXT,
     account=TEXT,
+    depends=st.builds(
+        Depends, WANTED, WANTED, WANTED, WANTED, WANTED, st.booleans(), st.sampled_from(["cancel", "wait"])
+    ),
+    array=st.none() | st.builds(Array, st.just(((0, 9, 3), (12, 12, 1))), SMALL),
     submitted_from=TEXT,
 )
 PLACEMENTS = st.builds(

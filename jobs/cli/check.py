@@ -17,15 +17,18 @@ def command(
     sets: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check specs as `submit` would, without submitting."""
+    """Check specs as `submit` would, without submitting.
+
+    The jobs of a file are shown in the order in which they wait for each other.
+    """
     from jobs import render
     from jobs.cli.connect import daemon
     from jobs.cli.specs import read_specs
     from jobs.cli.terminal import data, json_data
 
-    specs = daemon().check(read_specs(files, sets or [])).specs
+    checked = daemon().check(read_specs(files, sets or []))
     if as_json:
-        json_data(list(specs))
+        json_data(list(checked.specs))
     else:
-        for file, spec in zip(files, specs, strict=False):
+        for file, spec in zip(checked.files, checked.specs, strict=True):
             data(render.spec_line(file, spec))

@@ -47,7 +47,7 @@ def router(parts: Parts) -> APIRouter:
     @routes.post("/v1/check", summary="Check specs without submitting them")
     async def check(request: protocol.Check, peer: Peer) -> protocol.Checked:
         checked = await _checked(parts, request.specs, peer)
-        return protocol.Checked(tuple(to_json(spec) for _, spec in checked))
+        return protocol.Checked(tuple(to_json(spec) for _, spec in checked), tuple(text.file for text, _ in checked))
 
     return routes
 

@@ -186,6 +186,9 @@ def test_plain_table() -> None:
 def test_spec_line() -> None:
     spec = {"name": "x", "resources": {"cpus": 0.5, "memory_bytes": 1 << 30}, **SPEC}
     assert render.spec_line("a.toml", spec) == "a.toml: ok: x: 0.5 CPUs, 1.0GiB memory, image host, network bridge"
+    spec |= {"array": {"ranges": [[0, 9, 1], [20, 20, 1]], "at_once": 2}}
+    spec |= {"depends": {"afterok": ["b", 3], "after": [], "singleton": True}}
+    assert render.spec_line("a.toml", spec).endswith(", 11 tasks, 2 at once, afterok b, 3; singleton")
 
 
 def test_host_page() -> None:
