@@ -147,6 +147,16 @@ class Frozen(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Warned(Event):
+    """The signal that goes before the time limit or the deadline was sent."""
+
+    kind = "warned"
+    execution: str
+    signal: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class FreezeFailed(Event):
     """Not frozen within the deadline; undone, the job runs on and the pause request is dropped."""
 
@@ -191,7 +201,7 @@ class CancelRequested(Event):
     """`signal` without SIG; after `grace_s` the job is killed."""
 
     kind = "cancel_requested"
-    by: str  # "owner" | "operator" | "time_limit" | "preemption"
+    by: str  # "owner" | "operator" | "time_limit" | "deadline" | "preemption"
     signal: str
     grace_s: float
     at: float = 0.0
@@ -201,7 +211,7 @@ class CancelRequested(Event):
 class Exited(Event):
     """The program ended. `status` is wait(2)'s, decoded: exit code 0–255 or 128 + signal.
 
-    `cause`: "" | "oom" | "time_limit" | "cancelled".
+    `cause`: "" | "oom" | "time_limit" | "deadline" | "cancelled".
     """
 
     kind = "exited"
@@ -236,7 +246,7 @@ KINDS: dict[str, type[Event]] = {
     cls.kind: cls
     for cls in (
         Submitted, HoldReleased, Placed, Started, StartFailed, PauseRequested, ResumeRequested, Preempted, Frozen,
-        FreezeFailed, ThawPlaced, Thawed, PriorityChanged, CancelRequested, Exited, Lost, CleanedUp,
+        FreezeFailed, ThawPlaced, Thawed, Warned, PriorityChanged, CancelRequested, Exited, Lost, CleanedUp,
     )
 }  # fmt: skip
 

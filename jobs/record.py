@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -94,6 +94,13 @@ class Record:
     preempted_by: int = 0  # the job for which the scheduler freezes it, froze it, or queued it again; 0: none
     preempted_lately: tuple[float, ...] = ()  # wall times of the preemptions of the last hour, oldest first
     weights_version: int = 0  # the version that changed weights or network class after the placement; 0: none did
+    not_before: float = 0.0  # wall clock: its begin, or the end of the pause before a retry
+    retries: int = 0  # of those that spec.retry allows
+    checkpoints: int = 0  # how often it asked to be started again, by its exit status
+    crashes: int = 0  # short attempts in a row, up to the last one
+    abandoned: int = 0  # starts in a row that launcher or daemon cut off
+    memory_bytes: int = 0  # asked for since an OOM; 0: what the spec says
+    warned: bool = False  # of the coming end, in this attempt
 
     @property
     def execution(self) -> ExecutionId:
@@ -113,6 +120,23 @@ class Record:
     def to_freeze(self) -> bool:
         """Somebody wants it to stand still: owner, operator or the scheduler."""
         return bool(self.pause_holds or self.preempted_by)
+
+    @property
+    def wanted(self) -> JobSpec:
+        """What it asks for now: the spec, with the memory that a retry after an OOM gets."""
+        if not self.memory_bytes:
+            return self.spec
+        return replace(self.spec, resources=replace(self.spec.resources, memory_bytes=self.memory_bytes))
+
+    @property
+    def deadline_at(self) -> float:
+        """Wall clock; 0: none."""
+        return self.spec.deadline.of(self.submitted_at)
+
+    @property
+    def latest_start_at(self) -> float:
+        """So that it can run up to its time limit and has ended by its deadline. Wall clock; 0: no deadline."""
+        return max(self.submitted_at, self.deadline_at - self.spec.time_limit_s) if self.deadline_at else 0.0
 
 
 def to_json(record: Record) -> dict[str, Any]:

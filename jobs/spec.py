@@ -92,6 +92,41 @@ class Depends:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """Wall time: `at` in seconds since 1970, or so many seconds after the submission; both 0: none."""
+
+    at: float = 0.0
+    after_s: float = 0.0
+
+    def of(self, submitted_at: float) -> float:
+        """Seconds since 1970; 0: none."""
+        return submitted_at + self.after_s if self.after_s else self.at
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What follows a failure. `on`: "exit", "signal", "oom", "start", exit codes, signals' names without SIG."""
+
+    most: int = 0
+    on: tuple[str | int, ...] = ("exit", "signal", "oom")
+    backoff_s: float = 10.0  # before the first retry
+    factor: float = 2.0  # of each later pause to the one before
+    backoff_most_s: float = 600.0
+    memory_factor: float = 1.0  # after an OOM; 1: the same memory again
+    memory_most_bytes: int = 0
+    crash_limit: int = 100  # so many attempts in a row, each shorter than `crash_within_s`, are the end; 0: no limit
+    crash_within_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """A signal before the time limit or the deadline; `before_s` in running time, 0: none."""
+
+    signal: str = "USR1"  # name without SIG
+    before_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """One job. Exactly one of `command` and `script` is given."""
 
@@ -118,6 +153,11 @@ class JobSpec:
     array: Array | None = None
     submitted_from: str = ""  # the folder of submission, absolute
     version: int = SPEC_VERSION
+    begin: Moment = field(default_factory=Moment)  # not started before
+    deadline: Moment = field(default_factory=Moment)  # ended by then
+    warn: Warn = field(default_factory=Warn)
+    retry: Retry = field(default_factory=Retry)
+    checkpoint_exit_code: int = 0  # this exit status asks to be started again; 0: none does
 
 
 def to_json(spec: JobSpec) -> dict[str, Any]:
@@ -155,6 +195,10 @@ def from_json(data: dict[str, Any]) -> JobSpec:
             "mounts": tuple(Mount(**item) for item in data["mounts"]),
             "depends": Depends(**_tuples(data.get("depends", {}))),
             "array": Array(tuple(map(tuple, array["ranges"])), array["at_once"]) if array else None,
+            "begin": Moment(**data.get("begin", {})),
+            "deadline": Moment(**data.get("deadline", {})),
+            "warn": Warn(**data.get("warn", {})),
+            "retry": Retry(**_tuples(data.get("retry", {}))),
         }
     )
 

@@ -10,8 +10,10 @@ from jobs import spec
 from jobs.events import Owner
 from jobs.specfile_keys import mount_target
 from jobs.specfile_model import Depends, Document, Mount, Resources
+from jobs.specfile_model import Retry as RetryTable
 from jobs.specfile_problems import Found
 from jobs.specfile_values import Refused, show
+from jobs.units import render_duration, render_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Place:
 
 def build(document: Document, place: Place) -> tuple[spec.JobSpec, list[Found]]:
     """The spec, and what is wrong with it in this place."""
-    found = _of_submit_dir(document, place)
+    found = _of_submit_dir(document, place) + _of_end(document) + _of_retry(document)
     mounts = []
     for position, mount in enumerate(document.mounts):
         try:
@@ -61,6 +63,11 @@ def _spec(document: Document, place: Place, mounts: tuple[spec.Mount, ...]) -> s
         array=document.array,
         submitted_from=place.submitted_from,
         version=document.version,
+        begin=document.begin or spec.Moment(),
+        deadline=document.deadline or spec.Moment(),
+        warn=spec.Warn(document.warn.signal, document.warn.before),
+        retry=_retry(document.retry),
+        checkpoint_exit_code=document.checkpoint_exit_code or 0,
     )
 
 
@@ -84,6 +91,46 @@ def _resources(given: Resources) -> spec.Resources:
         hugepages=given.hugepages,
         devices=given.devices,
     )
+
+
+def _retry(given: RetryTable) -> spec.Retry:
+    return spec.Retry(
+        most=given.most,
+        on=given.on,
+        backoff_s=given.backoff,
+        factor=given.factor,
+        backoff_most_s=given.backoff_most,
+        memory_factor=given.memory_factor,
+        memory_most_bytes=given.memory_most,
+        crash_limit=given.crash_limit,
+        crash_within_s=given.crash_within,
+    )
+
+
+def _of_end(document: Document) -> list[Found]:
+    """Begin, time limit, deadline and warning against each other."""
+    found, before = [], document.warn.before
+    limit_s, begin, deadline = document.time_limit or 0.0, document.begin, document.deadline
+    if before and not limit_s and not deadline:
+        found.append(Found(("warn", "before"), "needs a time_limit or a deadline; there is none", "give one of them"))
+    if limit_s and before >= limit_s:
+        message = f"is {render_duration(before)}; needs less than time_limit, which is {render_duration(limit_s)}"
+        found.append(Found(("warn", "before"), message))
+    same_kind = begin and deadline and bool(begin.at) == bool(deadline.at)
+    if begin and deadline and same_kind and begin.of(0.0) + limit_s > deadline.of(0.0):
+        message = "needs to lie after begin" + (f" by {render_duration(limit_s)}, the time_limit" if limit_s else "")
+        found.append(Found(("deadline",), message, "move one of them"))
+    return found
+
+
+def _of_retry(document: Document) -> list[Found]:
+    retry, memory = document.retry, document.resources.memory
+    if retry.memory_factor > 1 and not retry.memory_most:
+        return [Found(("retry", "memory_factor"), "needs memory_most", 'for example memory_most = "16GiB"')]
+    if retry.memory_most and retry.memory_most < memory:
+        message = f"is less than resources.memory, which is {render_size(memory)}"
+        return [Found(("retry", "memory_most"), message, "raise it")]
+    return []
 
 
 def _source(mount: Mount, place: Place) -> str:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from jobs import spec
 from jobs import specfile_keys as keys
+from jobs import specfile_life as life
 from jobs import specfile_values as values
 from jobs.array import Array
 from jobs.priority_class import PriorityClass
@@ -27,6 +28,8 @@ _DURATION: dict[str, Any] = {
 _BYTE_RATE: dict[str, Any] = {**_SIZE, "pattern": r"^[0-9]+(\.[0-9]+)?\s*[KMGTkmgt]?[Ii]?[Bb]?(/s)?$"}
 _BIT_RATE: dict[str, Any] = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*[kmgt]?bit$"}
 _PATH: dict[str, Any] = {"type": "string", "pattern": "^/"}
+_MOMENT: dict[str, Any] = {"type": "string", "pattern": r"^(\+|[0-9]{4}-[0-9]{2}-[0-9]{2})"}
+_FACTOR: dict[str, Any] = {"type": "number", "minimum": 1, "maximum": life.MOST_FACTOR}
 _PROGRAM_MIN = 1 << 20
 _FILESYSTEM_MIN = 1 << 20  # runtime/images/uppers.LEAST_BYTES; tests/unit/jobs/test_specfile.py compares
 
@@ -225,6 +228,52 @@ class Depends(Table):
     ] = Field("cancel", description="What happens to a job whose dependencies can never hold.")
 
 
+class Warn(Table):
+    signal: Annotated[str, PlainValidator(life.warn_signal), WithJsonSchema(_STRING)] = Field(
+        "USR1", description="The signal, to every process of the job; with or without SIG."
+    )
+    before: Annotated[float, PlainValidator(values.duration), WithJsonSchema(_DURATION)] = _default(
+        "0s",
+        "So long before the time limit or the deadline, whichever comes first, in running time; 0: no warning.",
+    )
+
+
+class Retry(Table):
+    most: Annotated[int, PlainValidator(values.whole(0, 10000)), WithJsonSchema(_integer(0, 10000))] = Field(
+        0, description="Most further attempts after failures; 0: none."
+    )
+    on: Annotated[
+        tuple[str | int, ...],
+        PlainValidator(life.retry_on),
+        WithJsonSchema({"type": "array", "items": {"type": ["string", "integer"]}}),
+    ] = _default(
+        ["exit", "signal", "oom"],
+        "Which ends count as failures to try again after: exit (any exit code but 0), signal (any), oom (killed for "
+        'want of memory), start (the container could not be made), exit codes such as 75, signals such as "SEGV".',
+    )
+    backoff: Annotated[float, PlainValidator(values.duration), WithJsonSchema(_DURATION)] = _default(
+        "10s", "Pause before the first retry; up to a quarter of it is taken off, differently for each job."
+    )
+    factor: Annotated[float, PlainValidator(life.factor), WithJsonSchema(_FACTOR)] = Field(
+        2, description="Each further pause is so many times the one before."
+    )
+    backoff_most: Annotated[float, PlainValidator(values.duration), WithJsonSchema(_DURATION)] = _default(
+        "10min", "Longest pause."
+    )
+    memory_factor: Annotated[float, PlainValidator(life.factor), WithJsonSchema(_FACTOR)] = Field(
+        1, description="After an oom the next attempt gets so many times the memory; needs memory_most."
+    )
+    memory_most: Annotated[int, PlainValidator(values.size(0, "")), WithJsonSchema(_SIZE)] = _default(
+        "0", "Most memory that memory_factor may lead to; an oom with so much is not tried again."
+    )
+    crash_limit: Annotated[int, PlainValidator(values.whole(0, 10000)), WithJsonSchema(_integer(0, 10000))] = Field(
+        100, description="So many attempts in a row, each shorter than crash_within, end the job; 0: no limit."
+    )
+    crash_within: Annotated[float, PlainValidator(values.duration), WithJsonSchema(_DURATION)] = _default(
+        "10s", "What is a short attempt, in running time."
+    )
+
+
 class Document(Table):
     """A whole spec. Exactly one of command and script is given (specfile_rules)."""
 
@@ -285,6 +334,23 @@ class Document(Table):
     time_limit: Annotated[float, PlainValidator(values.duration), WithJsonSchema(_DURATION)] | None = Field(
         None, description="Most running time; frozen time does not count; absent: no limit."
     )
+    begin: Annotated[spec.Moment, PlainValidator(life.moment), WithJsonSchema(_MOMENT)] | None = Field(
+        None,
+        description='Not started before: a date and time, in the host\'s time zone where it names none, or "+2h" after '
+        "the submission.",
+    )
+    deadline: Annotated[spec.Moment, PlainValidator(life.moment), WithJsonSchema(_MOMENT)] | None = Field(
+        None,
+        description="Ended by then, written as begin is. A job that waits is ended as soon as its time limit no longer "
+        "fits before it; one that runs is stopped.",
+    )
+    checkpoint_exit_code: (
+        Annotated[int, PlainValidator(values.whole(1, 255)), WithJsonSchema(_integer(1, 255))] | None
+    ) = Field(
+        None,
+        description="A program that ends with this status has saved its work and is started again at once, as a new "
+        "attempt; HTCondor's custom is 85.",
+    )
     on_lost: Annotated[
         Literal["fail", "requeue"],
         PlainValidator(values.choice("fail", "requeue")),
@@ -301,6 +367,8 @@ class Document(Table):
         default_factory=lambda: Depends.model_validate({}), description="Which jobs come before this one."
     )
     stop: Stop = Field(default_factory=lambda: Stop.model_validate({}), description="How the job is ended.")
+    warn: Warn = Field(default_factory=lambda: Warn.model_validate({}), description="A signal before the end.")
+    retry: Retry = Field(default_factory=lambda: Retry.model_validate({}), description="What follows a failure.")
     env: dict[EnvName, EnvValue] = Field({}, description='Environment variables: NAME = "value", always strings.')
     image: Image = Field(default_factory=lambda: Image.model_validate({}), description="The root filesystem.")
     resources: Resources = Field(

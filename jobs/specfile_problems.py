@@ -14,13 +14,25 @@ from pydantic_core import ErrorDetails
 
 from jobs.errors import Problem
 from jobs.specfile_lines import Path, line_of
-from jobs.specfile_model import Depends, Document, Image, Io, Mount, Network, Placement, Resources, Stop
+from jobs.specfile_model import (
+    Depends,
+    Document,
+    Image,
+    Io,
+    Mount,
+    Network,
+    Placement,
+    Resources,
+    Retry,
+    Stop,
+    Warn,
+)  # fmt: skip
 from jobs.specfile_values import Refused, show, type_name
 
 TABLES: dict[Path, type[BaseModel]] = {
     (): Document, ("stop",): Stop, ("image",): Image, ("resources",): Resources, ("resources", "io"): Io,
-    ("placement",): Placement, ("network",): Network, ("mounts",): Mount,
-    ("depends",): Depends,
+    ("placement",): Placement, ("network",): Network, ("mounts",): Mount, ("depends",): Depends, ("warn",): Warn,
+    ("retry",): Retry,
 }  # fmt: skip
 
 

@@ -11,8 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from jobs import events as ev
+from jobs import retry
 from jobs.ids import ExecutionId
 from jobs.record import Cancel, Record, State
+from jobs.units import render_duration
 
 HELD, QUEUED, STARTING, RUNNING, FROZEN, THAWING = (
     State.HELD, State.QUEUED, State.STARTING, State.RUNNING, State.FROZEN, State.THAWING,
@@ -20,7 +22,7 @@ HELD, QUEUED, STARTING, RUNNING, FROZEN, THAWING = (
 
 
 MOST_ATTEMPTS = 5  # of starting, when launcher or daemon died in the middle of it
-TIME_LIMIT = "time_limit"  # `by` of the cancel that the scheduler itself proposes
+TIME_LIMIT, DEADLINE = "time_limit", "deadline"  # `by` of the cancels that the scheduler itself proposes
 PREEMPTION = "preemption"  # `by` of the stop of a job that is queued again for a more urgent one
 HOUR_S = 3600.0
 MOST_REMEMBERED = 100  # preemptions in Record.preempted_lately
@@ -48,7 +50,7 @@ TABLE: dict[State, dict[type[ev.Event], State | None]] = {
     },
     STARTING: {
         ev.Started: RUNNING,
-        ev.StartFailed: State.FAILED,
+        ev.StartFailed: State.FAILED,  # or again: jobs.retry
         ev.PauseRequested: None,  # remembered; frozen as soon as it runs
         ev.ResumeRequested: None,
         ev.PriorityChanged: None,
@@ -62,9 +64,10 @@ TABLE: dict[State, dict[type[ev.Event], State | None]] = {
         ev.Preempted: None,  # frozen, or stopped and queued again, as soon as the node did it
         ev.Frozen: FROZEN,
         ev.FreezeFailed: None,
+        ev.Warned: None,
         ev.PriorityChanged: None,
         ev.CancelRequested: None,
-        ev.Exited: State.FAILED,  # _outcome decides
+        ev.Exited: State.FAILED,  # _outcome decides, or again: jobs.retry
         ev.Lost: State.LOST,
     },
     FROZEN: {
@@ -89,7 +92,8 @@ TABLE: dict[State, dict[type[ev.Event], State | None]] = {
     **{final: {ev.CleanedUp: None} for final in sorted(State) if State(final).final},
 }
 _OF_EXECUTION = (
-    ev.Started, ev.StartFailed, ev.Preempted, ev.Frozen, ev.FreezeFailed, ev.ThawPlaced, ev.Thawed, ev.Exited, ev.Lost,
+    ev.Started, ev.StartFailed, ev.Preempted, ev.Frozen, ev.FreezeFailed, ev.ThawPlaced, ev.Thawed, ev.Warned,
+    ev.Exited, ev.Lost,
     ev.CleanedUp,
 )  # fmt: skip
 
@@ -107,22 +111,35 @@ def advance(record: Record | None, event: ev.Event) -> Record:
         raise Illegal(f"{event.kind}: execution {event.execution} is not the current {record.execution}")
     after = row[type(event)]
     changed = _MEANING[type(event)](record, event)
-    return replace(changed, state=changed.state if after is None else _outcome(after, event, changed),
-                   version=record.version + 1)  # fmt: skip
+    state = changed.state if after is None else _outcome(after, event, changed)
+    if isinstance(event, ev.Exited | ev.StartFailed) and state.final:
+        changed, again = retry.after(changed, event)
+        state = _queued(changed) if again else state
+    return replace(changed, state=state, version=record.version + 1)
 
 
 def _outcome(after: State, event: ev.Event, record: Record) -> State:
+    """But for a retry."""
     if isinstance(event, ev.Exited):
         if event.cause == "cancelled" and record.cancel is None and record.preempted_by:
-            return HELD if record.pause_holds else QUEUED
-        by_cause = {"oom": State.OUT_OF_MEMORY, "time_limit": State.TIMED_OUT, "cancelled": State.CANCELLED}
-        return by_cause.get(event.cause) or (State.COMPLETED if event.status == 0 else State.FAILED)
-    if isinstance(event, ev.Lost | ev.StartFailed) and record.cancel:
-        return State.TIMED_OUT if record.cancel.by == TIME_LIMIT else State.CANCELLED
-    again = isinstance(event, ev.StartFailed) and event.requeue and record.attempt < MOST_ATTEMPTS
+            return _queued(record)
+        return _BY_CAUSE.get(event.cause) or (State.COMPLETED if event.status == 0 else State.FAILED)
+    if isinstance(event, ev.Lost | ev.StartFailed | ev.CancelRequested) and record.cancel:
+        return State.TIMED_OUT if record.cancel.by in (TIME_LIMIT, DEADLINE) else State.CANCELLED
+    again = isinstance(event, ev.StartFailed) and event.requeue and record.abandoned < MOST_ATTEMPTS
     if again or (isinstance(event, ev.Lost) and record.spec.on_lost == "requeue"):
-        return HELD if record.pause_holds else QUEUED
+        return _queued(record)
     return after
+
+
+_BY_CAUSE = {
+    "oom": State.OUT_OF_MEMORY, "time_limit": State.TIMED_OUT, "deadline": State.TIMED_OUT,
+    "cancelled": State.CANCELLED,
+}  # fmt: skip
+
+
+def _queued(record: Record) -> State:
+    return HELD if record.pause_holds else QUEUED
 
 
 def _submitted(event: ev.Submitted) -> Record:
@@ -141,6 +158,7 @@ def _submitted(event: ev.Submitted) -> Record:
         spec_digest=event.spec_digest,
         request_id=event.request_id,
         pause_holds=frozenset({"owner"}) if event.hold else frozenset(),
+        not_before=spec.begin.of(event.at),
     )
 
 
@@ -157,16 +175,17 @@ def _placed(record: Record, event: ev.Placed) -> Record:
         raise Illegal(f"{event.kind}: execution {event.execution} is not the next one, {following}")
     return replace(record, attempt=following.attempt, placement=event.placement, home=event.placement, cleaned=False,
                    leftovers=(), reason="", weights_version=0, started_at=0.0, ended_at=0.0, ran_s=0.0, freezes=0,
-                   exit_status=None, usage=ev.Usage(), preempted_by=0)  # fmt: skip
+                   exit_status=None, usage=ev.Usage(), preempted_by=0, warned=False)  # fmt: skip
 
 
 def _started(record: Record, event: ev.Started) -> Record:
     return replace(record, started_at=event.at, running_since=event.at, address=event.address, freezer=event.freezer,
-                   carriers=event.carriers, notes=event.notes)  # fmt: skip
+                   carriers=event.carriers, notes=event.notes, abandoned=0)  # fmt: skip
 
 
 def _start_failed(record: Record, event: ev.StartFailed) -> Record:
-    return replace(record, ended_at=event.at, placement=None, home=None, reason=event.message)
+    return replace(record, ended_at=event.at, placement=None, home=None, reason=event.message,
+                   abandoned=record.abandoned + event.requeue)  # fmt: skip
 
 
 def _pause(record: Record, event: ev.PauseRequested) -> Record:
@@ -201,6 +220,10 @@ def _freeze_failed(record: Record, event: ev.FreezeFailed) -> Record:
     return replace(record, pause_holds=frozenset(), preempted_by=0, reason=event.reason)
 
 
+def _warned(record: Record, event: ev.Warned) -> Record:
+    return replace(record, warned=True)
+
+
 def _thaw_placed(record: Record, event: ev.ThawPlaced) -> Record:
     return replace(record, placement=event.placement, home=event.placement, preempted_by=0)
 
@@ -227,12 +250,19 @@ def _weights(record: Record) -> tuple[int, int, str]:
 
 
 def _cancel(record: Record, event: ev.CancelRequested) -> Record:
-    reason = "the time limit is over" if event.by == TIME_LIMIT else f"cancelled by {event.by}"
+    by_itself = {TIME_LIMIT: "the time limit is over", DEADLINE: _past_deadline(record, event.at)}
+    reason = by_itself.get(event.by, f"cancelled by {event.by}")
     marked = replace(record, cancel=Cancel(event.by, event.signal, event.grace_s), reason=reason)
     # Nothing is on a node, so nothing will report an end; only an earlier, lost attempt may still be cleaned up.
     if record.state.on_node:
         return marked
     return replace(marked, ended_at=event.at, cleaned=record.cleaned or not record.attempt)
+
+
+def _past_deadline(record: Record, now: float) -> str:
+    if now >= record.deadline_at:
+        return "its deadline has passed"
+    return f"it could no longer run {render_duration(record.spec.time_limit_s)} and end before its deadline"
 
 
 def _exited(record: Record, event: ev.Exited) -> Record:
@@ -263,7 +293,7 @@ def _cleaned(record: Record, event: ev.CleanedUp) -> Record:
 _MEANING: dict[type[ev.Event], Callable[[Record, Any], Record]] = {
     ev.HoldReleased: _hold_released, ev.Placed: _placed, ev.Started: _started, ev.StartFailed: _start_failed,
     ev.PauseRequested: _pause, ev.ResumeRequested: _resume, ev.Preempted: _preempted,
-    ev.Frozen: _frozen, ev.FreezeFailed: _freeze_failed,
+    ev.Frozen: _frozen, ev.FreezeFailed: _freeze_failed, ev.Warned: _warned,
     ev.ThawPlaced: _thaw_placed, ev.Thawed: _thawed, ev.PriorityChanged: _priority, ev.CancelRequested: _cancel,
     ev.Exited: _exited, ev.Lost: _lost, ev.CleanedUp: _cleaned,
 }  # fmt: skip

@@ -207,13 +207,20 @@ def arrows() -> Iterator[tuple[str, str, str]]:
                 yield state, "exited, status 0", str(State.COMPLETED)
                 yield state, "exited, another status", str(State.FAILED)
                 yield state, "exited after a cancel", str(State.CANCELLED)
-                yield state, "exited, time limit", str(State.TIMED_OUT)
+                yield state, "exited, time limit or deadline", str(State.TIMED_OUT)
                 yield state, "exited, out of memory", str(State.OUT_OF_MEMORY)
                 if events.Preempted in row:
                     yield state, "exited, to be queued again for a more urgent job", str(State.QUEUED)
+                yield state, "exited, retry or checkpoint", str(State.QUEUED)
             elif event.kind == "lost":
                 yield state, "lost", str(State.LOST)
                 yield state, 'lost, on_lost = "requeue"', str(State.QUEUED)
+            elif event.kind == "start_failed":
+                yield state, "start_failed", str(State.FAILED)
+                yield state, "start_failed, retry", str(State.QUEUED)
+            elif event.kind == "cancel_requested" and after is not None:
+                yield state, "cancel_requested", str(State.CANCELLED)
+                yield state, "deadline", str(State.TIMED_OUT)
             elif after is not None:
                 yield state, event.kind, str(after)
 

@@ -10,7 +10,7 @@ from jobs import events as ev
 from jobs.array import Array
 from jobs.placement import Placement
 from jobs.priority_class import PriorityClass
-from jobs.spec import Depends, Image, Io, JobSpec, Mount, Network, Publish, Resources, Stop
+from jobs.spec import Depends, Image, Io, JobSpec, Moment, Mount, Network, Publish, Resources, Retry, Stop, Warn
 
 # Any text that TOML can bring: no surrogates.
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -40,6 +40,18 @@ NETWORKS = st.builds(
     rate_bits_s=SIZES,
 )  # fmt: skip
 WANTED = st.lists(st.one_of(st.integers(1, 1 << 40), TEXT), max_size=2).map(tuple)
+RETRIES = st.builds(
+    Retry,
+    most=st.integers(0, 9),
+    on=st.lists(st.sampled_from(["exit", "signal", "oom", "start", 75, "SEGV"])).map(tuple),
+    backoff_s=TIMES,
+    factor=st.floats(1, 100),
+    backoff_most_s=TIMES,
+    memory_factor=st.floats(1, 100),
+    memory_most_bytes=SIZES,
+    crash_limit=SMALL,
+    crash_within_s=TIMES,
+)
 SPECS: st.SearchStrategy[JobSpec] = st.builds(
     JobSpec,
     name=TEXT,
@@ -66,6 +78,11 @@ SPECS: st.SearchStrategy[JobSpec] = st.builds(
     ),
     array=st.none() | st.builds(Array, st.just(((0, 9, 3), (12, 12, 1))), SMALL),
     submitted_from=TEXT,
+    begin=st.builds(Moment, TIMES, TIMES),
+    deadline=st.builds(Moment, TIMES, TIMES),
+    warn=st.builds(Warn, TEXT, TIMES),
+    retry=RETRIES,
+    checkpoint_exit_code=st.integers(0, 255),
 )
 PLACEMENTS = st.builds(
     Placement,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
+import time
 
 import pytest
 
@@ -13,7 +15,21 @@ from jobs.events import Owner
 from jobs.placement import from_json as placement_from_json
 from jobs.policy import DEFAULT_QUEUE
 from jobs.priority_class import PriorityClass
-from jobs.spec import Image, Io, JobSpec, Mount, Network, Publish, Resources, Stop, from_json, to_json
+from jobs.spec import (
+    Image,
+    Io,
+    JobSpec,
+    Moment,
+    Mount,
+    Network,
+    Publish,
+    Resources,
+    Retry,
+    Stop,
+    Warn,
+    from_json,
+    to_json,
+)
 from runtime.images.uppers import LEAST_BYTES
 from tests.builders import ALICE, a_record
 
@@ -247,3 +263,39 @@ def test_set_can_mend_a_wrong_value_of_the_file() -> None:
 def test_set_does_not_hide_other_mistakes() -> None:
     with pytest.raises(SpecError, match=r"^t\.toml:3: priority: 1000 is out of range"):
         parsed("priority = 1000", sets=("resources.cpus=2",))
+
+
+def test_retries_and_what_they_may_ask_for() -> None:
+    spec = parsed('checkpoint_exit_code = 85', "[retry]", "most = 3", 'on = ["oom", 75, "SIGSEGV", "ABRT"]',
+                  'backoff = "1m"', "factor = 1.5", 'backoff_most = "1h"', "memory_factor = 2", 'memory_most = "8GiB"',
+                  "crash_limit = 5", 'crash_within = "3s"')  # fmt: skip
+    assert spec.retry == Retry(3, ("oom", 75, "SEGV", "ABRT"), 60.0, 1.5, 3600.0, 2.0, 8 << 30, 5, 3.0)
+    assert spec.checkpoint_exit_code == 85
+    assert from_json(json.loads(json.dumps(to_json(spec)))) == spec
+    assert (parsed().retry, parsed().warn, parsed().begin, parsed().deadline) == (Retry(), Warn(), Moment(), Moment())
+
+
+@pytest.mark.parametrize(
+    ("written", "moment"),
+    [
+        ('"+90s"', Moment(after_s=90.0)), ('"+1h30m"', Moment(after_s=5400.0)),
+        ('"2026-12-24T18:00:00Z"', Moment(at=1798135200.0)), ('"2026-12-24 19:00+01:00"', Moment(at=1798135200.0)),
+        ("2026-12-24T18:00:00Z", Moment(at=1798135200.0)),
+        ('"2026-12-24T18:00"', Moment(at=time.mktime((2026, 12, 24, 18, 0, 0, 0, 0, -1)))),
+        ("2026-12-24", Moment(at=time.mktime((2026, 12, 24, 0, 0, 0, 0, 0, -1)))),
+    ],
+)  # fmt: skip
+def test_times_with_and_without_a_zone_and_after_the_submission(written: str, moment: Moment) -> None:
+    assert parsed(f"begin = {written}").begin == moment
+    assert parsed(f"deadline = {written}").deadline == moment
+
+
+def test_a_warning_before_the_end() -> None:
+    assert parsed('time_limit = "1h"', 'warn = { signal = "SIGUSR2", before = "5m" }').warn == Warn("USR2", 300.0)
+
+
+def test_a_spec_of_an_older_journal_has_none_of_what_came_later() -> None:
+    old = json.loads(json.dumps(to_json(parsed())))
+    for key in ("begin", "deadline", "warn", "retry", "checkpoint_exit_code"):
+        del old[key]
+    assert from_json(old) == parsed()
