@@ -24,9 +24,10 @@ from jobs.host import NumaNode, Topology
 from jobs.record import Record
 from jobs.spec import JobSpec, Resources
 from jobs.states import advance
+from scheduler.actions import Place
 from scheduler.capacity import Capacity
 from scheduler.clock import SystemClock
-from scheduler.decide import Place, decide
+from scheduler.decide import decide
 from scheduler.ports import NewJob
 from scheduler.store import Store
 from scheduler.world import World
@@ -85,6 +86,7 @@ def rounds(queued: int, nodes: int = 2, cpus: int = 64) -> dict[str, object]:
     running: list[int] = []
     for _ in range(51):
         began = time.perf_counter()
+        world.tick(1e6)
         decision = decide(world, 1e6, {})
         times.append(time.perf_counter() - began)
         for action in decision.actions:

@@ -166,12 +166,13 @@ class Ledger:
     ports: dict[tuple[str, int], set[int]] = field(default_factory=dict)
     jobs: int = 0
     busy: dict[int, int] = field(default_factory=dict)  # NUMA node → its CPUs that are not free
+    generation: int = field(default=0, compare=False)  # grows whenever something is given back
 
     def copy(self) -> Ledger:
         return Ledger(
             self.capacity, dict(self.holds), dict(self.owner), dict(self.shared), dict(self.memory), dict(self.pages),
             {node: dict(jobs) for node, jobs in self.growth.items()},
-            {port: set(jobs) for port, jobs in self.ports.items()}, self.jobs, dict(self.busy),
+            {port: set(jobs) for port, jobs in self.ports.items()}, self.jobs, dict(self.busy), self.generation,
         )  # fmt: skip
 
     # ── what is left ────────────────────────────────────────────────────────────────────────────────────────────
@@ -235,7 +236,10 @@ class Ledger:
 
     def release(self, job: int) -> None:
         """Everything that the job holds; nothing when it holds nothing."""
-        hold = self.holds.pop(job, NOTHING)
+        hold = self.holds.pop(job, None)
+        if hold is None:
+            return
+        self.generation += 1
         self._add(hold, -1)
         for cpu in hold.exclusive:
             del self.owner[cpu]

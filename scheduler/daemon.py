@@ -84,7 +84,7 @@ async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None
             node_id=settings.node_id or socket.gethostname(),
             max_jobs=settings.max_jobs,
         )
-        world = World.of(capacity, await store.live_records())
+        world = World.of(capacity, await store.live_records(), now=clock.wall())
         writer = Writer(store, world, clock, least_job=inventory.highest_job(settings))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.run, name="writer")
@@ -225,7 +225,7 @@ def _operators(settings: Settings) -> int | None:
 
 def _tell_status(world: World) -> None:
     """After each commit: looks at what is on the node only, however long the queue."""
-    queued = sum(len(each) for each in world.queue.values())
+    queued = len(world.lines) + len(world.begins)
     service.notify(f"STATUS={service.status(world.active.values(), queued)}")
 
 

@@ -1,144 +1,71 @@
 """One scheduling round: the world and the time in, a Decision out. Pure; nothing here awaits.
 
-1 what running and frozen jobs ask for (cancel, time limit, pause, weights)   2 frozen jobs that may come back
-3 queued jobs, in priority order, each where it fits now (first fit).
-A job that does not fit lets later ones pass, until it has waited PATIENCE_S: then what is free where it will run is
-earmarked for it, unless only frozen jobs are in its way. So nobody starves, and nothing idles for a newcomer's sake.
+1 what jobs on the node ask for (cancel, time limit, pause, weights)
+2 frozen jobs that may come back and the heads of the lines, in one order of priority, each where it fits now.
+One that finds no room closes its line for this round and may have room kept for it (backfill); so nobody starves.
 Actions are repeated every round until the record says they are done; all are safe to repeat.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from heapq import heapify, heappop, heappush
+from dataclasses import dataclass, field
 
 from jobs.placement import Placement
 from jobs.record import Record, State
-from jobs.verdict import Going, Never, NotNow, Verdict
-from scheduler import shortage
-from scheduler.allocate import allocate
-from scheduler.capacity import Hold, Ledger, hold_for, hold_of, ports_of
-from scheduler.demand import Demand, demand_of, thaw_demand
-from scheduler.earmark import earmark
-from scheduler.priority import order_key
+from jobs.verdict import Going
+from scheduler.actions import Action, Freeze, Place, Reprioritise, Start, Stop, Thaw, ThawPlace, TimeUp
+from scheduler.backfill import Backfill, Claim, Due, Wish
+from scheduler.candidates import Candidates, Cursor
+from scheduler.capacity import Ledger, hold_for, ports_of
+from scheduler.decision import Blocked, Decision
+from scheduler.demand import Demand, thaw_demand
+from scheduler.limits import Limits, size_of
+from scheduler.lines import BucketKey, LineKey
+from scheduler.priority import own_rank
 from scheduler.world import World
 
-DECIDE_VERSION = 1
-PATIENCE_S = 300.0  # policy: short jobs may overtake for so long; five minutes is the order of a batch queue's latency
+DECIDE_VERSION = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
-    """`version` is that of the record it was decided on."""
-
-    job: int
-    version: int
-
-
-class Start(Action):
-    """Placed and committed, not yet running: the node builds the container."""
-
-
-class Freeze(Action):
-    pass
-
-
-class Thaw(Action):
-    """CPUs are committed; the node writes them and thaws."""
-
-
-class Stop(Action):
-    pass
-
-
-class Reprioritise(Action):
-    pass
-
-
-class TimeUp(Action):
-    """The time limit is over: a cancel is committed with the spec's own signal and grace."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place(Action):
-    placement: Placement
-
-
-@dataclass(frozen=True, slots=True)
-class ThawPlace(Action):
-    placement: Placement
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """`actions` in the order of doing: ends and freezes, thaws, starts.
-
-    Verdicts are kept per demand and worked out when asked for, from what was left at the end of the round.
-    """
-
-    actions: tuple[Action, ...] = ()
-    _left: Ledger | None = None
-    _protected: int = 0
-    _going: Mapping[int, Going] = field(default_factory=dict)
-    _blocked: Mapping[Demand, bool] = field(default_factory=dict)  # demand → whether it ever fits
-    _thaws: frozenset[int] = frozenset()  # frozen jobs that wait for room
-
-    def verdict(self, record: Record) -> Verdict | None:
-        """Of a job that waits for resources; None for any other, and for one that came after this round."""
-        if record.state not in (State.QUEUED, State.FROZEN):
-            return None
-        if record.job in self._going:
-            return self._going[record.job]
-        if record.job in self._thaws:
-            return self._not_now(thaw_demand(record), record.job, headroom=False)
-        demand = demand_of(record.spec)
-        if record.state is not State.QUEUED or demand not in self._blocked or self._left is None:
-            return None
-        if not self._blocked[demand]:
-            return Never(shortage.impossible(self._left.capacity, demand))
-        return self._not_now(demand, record.job, headroom=True)
-
-    def _not_now(self, demand: Demand, job: int, *, headroom: bool) -> NotNow:
-        assert self._left is not None
-        left = self._left.copy()
-        for own in (job, -job):  # what it holds itself is not in its way
-            left.release(own)
-        return NotNow(shortage.reasons(left, demand, job, self._protected, headroom=headroom))
-
-
-def decide(world: World, now: float, ran_s: Mapping[int, float]) -> Decision:
-    """`now` is wall time, as in `submitted_at`; `ran_s` the running time of running jobs, by job id, from the node."""
-    this = _Round(world, now, world.ledger.copy())
-    for job in sorted(world.active):
-        this.see_to(world.active[job], ran_s.get(job, world.active[job].ran_s))
-    this.thaw_what_may_come_back()
-    this.start_what_fits()
+def decide(world: World, now: float, seen: Mapping[int, float]) -> Decision:
+    """`now` is wall time, as in `submitted_at`, and that of the world's last tick; `seen` the running time, by job id,
+    of running jobs that may have reached a limit, from the node."""
+    this = _Round(world, now, world.ledger.copy(), world.limits.copy(), Backfill.of(world.policy, world.reserved, now))
+    for job in sorted(world.asking.keys() | seen.keys()):
+        if (record := world.active.get(job)) is not None:
+            this.see_to(record, seen.get(job, record.ran_s))
+    this.thaw_what_ends()
+    this.give_room()
     return this.decision()
 
 
-def next_deadline(world: World, ran_s: Mapping[int, float]) -> float | None:
-    """Seconds until the first running job reaches its time limit; None when no limit is running."""
-    left = [
-        record.spec.time_limit_s - ran_s.get(job, record.ran_s)
-        for job, record in world.active.items()
-        if record.state is State.RUNNING and record.spec.time_limit_s and record.cancel is None
-    ]
-    return max(0.0, min(left)) if left else None
+def time_left_s(record: Record, ran_s: float) -> float | None:
+    """Running time until a running job's clock asks for something; None when nothing is set."""
+    if record.state is not State.RUNNING or not record.spec.time_limit_s or record.cancel is not None:
+        return None
+    return max(0.0, record.spec.time_limit_s - ran_s)
 
 
 @dataclass(slots=True)
 class _Round:
-    """The state of one round: `free` is a scratch ledger, charged as actions are decided."""
+    """The state of one round: `free` and `limits` are scratch copies, charged as actions are decided."""
 
     world: World
     now: float
     free: Ledger
+    limits: Limits
+    backfill: Backfill
     actions: list[Action] = field(default_factory=list)
-    blocked: dict[Demand, bool] = field(default_factory=dict)
-    thaws: set[int] = field(default_factory=set)
-    protected: int = 0  # the job for which something is earmarked
-    _when_all_ended: Ledger | None = None
+    blocked: dict[LineKey, Blocked] = field(default_factory=dict)
+    frozen: dict[int, Blocked] = field(default_factory=dict)
+    behind: int = 0  # the job that nobody may pass any more
+    clean: bool = True  # nothing was given yet, so what does not fit does not fit the world's ledger either
+    failed: dict[tuple[tuple[Demand, ...], tuple[int, ...]], bool] = field(default_factory=dict)
+    _ends: list[Due] = field(default_factory=list)
+
+    # ── 1 ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def see_to(self, record: Record, ran_s: float) -> None:
         """What a job on the node asks for, but for a thaw."""
@@ -158,81 +85,147 @@ class _Round:
         elif record.weights_version:
             self.actions.append(Reprioritise(job, version))
 
-    def thaw_what_may_come_back(self) -> None:
-        """In priority order, before any new start; the first that finds no room has what is free earmarked."""
-        coming = [r for r in self.world.active.values() if r.state is State.FROZEN and (r.cancel or not r.pause_holds)]
-        for record in sorted(coming, key=order_key):
-            placement = self._room_again(record)
-            if placement is not None:
-                self.free.charge(record.job, hold_for(placement, ports_of(record)))
-                self.actions.append(ThawPlace(record.job, record.version, placement))
+    def thaw_what_ends(self) -> None:
+        """Frozen jobs that are cancelled come first: CPUs to handle their signal on, or the end as they are."""
+        for record in sorted(self.world.frozen.values(), key=own_rank):
+            if record.cancel is None:
                 continue
-            self.free.charge(record.job, hold_of(record))
-            if record.cancel is not None:
+            place = self._wish_of_frozen(record).room(self.free)
+            if place is not None:
+                self._thaw(record, place)
+            else:
                 self.actions.append(Stop(record.job, record.version))
-                continue
-            self.thaws.add(record.job)
-            if not self.protected:
-                self._protect_thaw(record)
 
-    def _protect_thaw(self, record: Record) -> None:
-        """What it holds already, resident memory or kept CPUs, need not be earmarked again."""
-        demand = thaw_demand(record)
-        if record.placement is None:
-            self._protect(record.job, replace(demand, memory_bytes=max(0, demand.memory_bytes - record.resident_bytes)))
+    # ── 2 ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def give_room(self) -> None:
+        world = self.world
+        coming = [
+            (own_rank(record)[0] - world.offset(record.spec.queue, record.account, record.user), record)
+            for record in world.frozen.values()
+            if record.cancel is None and not record.pause_holds
+        ]
+        self._ends = self._all_ends()
+        candidates = Candidates.of(coming, (line for line in world.lines if self._is_open(line.queue)))
+        while (candidate := candidates.next()) is not None:
+            if isinstance(candidate, Cursor):
+                self._consider(candidates, candidate)
+            else:
+                self._consider_frozen(candidate)
+
+    def _is_open(self, queue: str) -> bool:
+        return queue not in self.world.shut and self.world.queue(queue) is not None
+
+    def _all_ends(self) -> list[Due]:
+        """When whoever owns CPUs will have ended, by the estimates; of those that do not run yet, counted from now."""
+        world = self.world
+        ends = list(world.ends)
+        for record in world.asking.values():
+            if record.state in (State.STARTING, State.THAWING):
+                insort(ends, (world.expected_end(record), record.job))
+        return ends
+
+    def _consider(self, candidates: Candidates, cursor: Cursor) -> None:
+        """The head of a line."""
+        assert cursor.current is not None
+        _, job, bucket, _ = cursor.current
+        line, queue = cursor.line, self.world.queue(cursor.line.queue)
+        assert queue is not None
+        record, size = self.world.live[job], size_of(line.shape.demands)
+        if self.limits.of_queue(queue, size) is not None:
+            candidates.close(cursor)
+        elif self.limits.of_user(queue, bucket.key.user, size) is not None:
+            candidates.skip(cursor)
+        elif (blocked := self._start(record, bucket.key)) is None:
+            self.limits.add(queue.name, bucket.key.user, size)
+            candidates.take(cursor)
+        else:
+            self.blocked.setdefault(line.key, blocked)
+            candidates.close(cursor, self._privileged(blocked))
+
+    def _privileged(self, blocked: Blocked) -> set[str]:
+        """Users who may use what others of the same line must leave alone."""
+        return {user for claim in blocked.kept if claim.reservation is not None for user in claim.reservation.users}
+
+    def _start(self, record: Record, key: BucketKey) -> Blocked | None:
+        """None: it starts."""
+        wish = Wish(record, key.shape.demands, key.shape.estimate_s)
+        if self.behind:
+            return Blocked(any(map(self.world.ever, wish.demands)), behind=self.behind)
+        if self.free.jobs >= self.free.capacity.max_jobs or self._port_taken(wish):
+            return Blocked()
+        over = self.backfill.concerning(wish.user, self.now, self.now + wish.estimate_s)
+        first, place = self._find(wish, over)
+        if place is None:
+            return self._wait(wish, over if first else [], fits_now=first)
+        hold = hold_for(place, ports_of(record))
+        self.free.release(record.job)  # the ports of its earlier, lost attempt
+        self.free.charge(record.job, hold)
+        self.clean = False
+        insort(self._ends, (self.now + wish.estimate_s, record.job))
+        self.actions.append(Place(record.job, record.version, place))
+        return None
+
+    def _port_taken(self, wish: Wish) -> bool:
+        return any(self.free.ports.get(port, set()) - {wish.job} for port in wish.demands[0].ports)
+
+    def _find(self, wish: Wish, over: list[Claim]) -> tuple[bool, Placement | None]:
+        """(whether it fits now if nothing is kept for others, its place). What failed once fails in the whole round,
+        because rounds only give."""
+        keys = tuple(claim.key for claim in over)
+        if (wish.demands, ()) in self.failed or all(map(self.world.no_room, wish.demands)):
+            return False, None
+        if keys and (wish.demands, keys) in self.failed:
+            return True, None
+        first = wish.room(self.free)
+        if first is None:
+            self.failed[wish.demands, ()] = True
+            if self.clean:
+                for demand in wish.demands:
+                    self.world.found_no_room(demand)
+            return False, None
+        if not over:
+            return True, first
+        place = self.backfill.place(self.free, wish, over, first)
+        if place is None:
+            self.failed[wish.demands, keys] = True
+        return True, place
+
+    def _consider_frozen(self, record: Record) -> None:
+        wish = self._wish_of_frozen(record)
+        if self.behind:
+            self.frozen[record.job] = Blocked(behind=self.behind)
             return
-        growth = hold_of(record).growth
-        free = {node: max(0, self.free.free_memory(node, headroom=False)) for node, _ in growth}
-        self.free.charge(-record.job, Hold(memory=tuple((node, min(size, free[node])) for node, size in growth)))
-        self.protected = record.job
+        over = self.backfill.concerning(wish.user, self.now, self.now + wish.estimate_s)
+        first = wish.room(self.free)
+        place = first if first is None or not over else self.backfill.place(self.free, wish, over, first)
+        if place is None:
+            self.frozen[record.job] = self._wait(wish, over if first else [], fits_now=first is not None)
+        else:
+            self._thaw(record, place)
+            insort(self._ends, (self.now + wish.estimate_s, record.job))
 
-    def _room_again(self, record: Record) -> Placement | None:
-        """Releases what the frozen job holds in the scratch ledger; CPUs that it kept it gets again."""
+    def _wish_of_frozen(self, record: Record) -> Wish:
+        left = max(1.0, self.world.expected_end(record) - self.now)
+        return Wish(record, (thaw_demand(record),), left, frozen=True)
+
+    def _thaw(self, record: Record, place: Placement) -> None:
         self.free.release(record.job)
-        if record.placement is not None:
-            return None if self.free.refusal(record.placement) else record.placement
-        home = record.home.mems if record.home is not None else ()
-        return allocate(self.free, thaw_demand(record), headroom=False, prefer=home)
+        self.free.charge(record.job, hold_for(place, ports_of(record)))
+        self.clean = False
+        self.actions.append(ThawPlace(record.job, record.version, place))
 
-    def start_what_fits(self) -> None:
-        """Merges the queues of all demands by priority. When one job of a demand does not fit, none of it does."""
-        heads = [(keys[0], position, demand) for position, (demand, keys) in enumerate(self.world.queue.items())]
-        heapify(heads)
-        taken: dict[Demand, int] = {}
-        while heads:
-            (_, job), position, demand = heappop(heads)
-            if not self._try(job, demand):
-                self.blocked[demand] = self.world.ever(demand)
-                continue
-            taken[demand] = taken.get(demand, 0) + 1
-            waiting = self.world.queue[demand]
-            if taken[demand] < len(waiting):
-                heappush(heads, (waiting[taken[demand]], position, demand))
-
-    def _try(self, job: int, demand: Demand) -> bool:
-        record, free = self.world.live[job], self.free
-        if free.jobs >= free.capacity.max_jobs or any(free.ports.get(port, set()) - {job} for port in demand.ports):
-            return False
-        placement = allocate(free, demand) if demand.cpus <= free.most_free_cpus() else None
-        if placement is not None:
-            free.release(job)  # the ports of its earlier, lost attempt
-            free.charge(job, hold_for(placement, demand.ports))
-            self.actions.append(Place(job, record.version, placement))
-            return True
-        patient = self.now - record.submitted_at >= PATIENCE_S
-        if patient and not self.protected and allocate(self._ended(), demand) is not None:
-            self._protect(job, demand)
-        return False
-
-    def _ended(self) -> Ledger:
-        if self._when_all_ended is None:
-            self._when_all_ended = self.world.frozen_only()
-        return self._when_all_ended
-
-    def _protect(self, job: int, demand: Demand) -> None:
-        earmark(self.free, job, demand)
-        self.protected = job
+    def _wait(self, wish: Wish, over: list[Claim], *, fits_now: bool) -> Blocked:
+        """It found no room. Here others could be frozen to make some; else room is kept for it."""
+        if not wish.frozen and not any(map(self.world.ever, wish.demands)):
+            return Blocked(ever=False)
+        if self.backfill.may_reserve(frozen=wish.frozen):
+            claim = self.backfill.reserve(wish, self.free, self._ends, fits_now=fits_now)
+            if claim is not None and self.world.policy.backfill == "off":
+                self.behind = wish.job
+        return Blocked(kept=tuple(over))
 
     def decision(self) -> Decision:
         going = {action.job: Going(type(action).__name__) for action in self.actions}
-        return Decision(tuple(self.actions), self.free, self.protected, going, self.blocked, frozenset(self.thaws))
+        return Decision(tuple(self.actions), tuple(self.backfill.claims), self.world, self.free, self.limits,
+                        self.world.shut, going, self.blocked, self.frozen)  # fmt: skip

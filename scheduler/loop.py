@@ -19,21 +19,10 @@ from jobs.ids import ExecutionId
 from jobs.record import Record, State
 from jobs.states import TIME_LIMIT
 from jobs.verdict import Verdict
+from scheduler.actions import Action, Freeze, Place, Reprioritise, Start, Stop, Thaw, ThawPlace, TimeUp
 from scheduler.clock import Clock
-from scheduler.decide import (
-    Action,
-    Decision,
-    Freeze,
-    Place,
-    Reprioritise,
-    Start,
-    Stop,
-    Thaw,
-    ThawPlace,
-    TimeUp,
-    decide,
-    next_deadline,
-)  # fmt: skip
+from scheduler.decide import decide, time_left_s
+from scheduler.decision import Decision
 from scheduler.ports import Node, Writer
 from scheduler.world import World
 
@@ -42,6 +31,7 @@ log = logging.getLogger("jobs.loop")
 GAP_S = 0.020  # most, from the beginning of a round: the API keeps a p99 of 11 ms beside long rounds (measured)
 REST = 9.0  # deciding takes at most a tenth of the time
 RETRY_S = 1.0  # after a round whose commits were refused, for example on a full disk
+MOST_WAIT_S = 60.0  # for a time of the wall clock, which may be set meanwhile
 
 
 class Loop:
@@ -55,6 +45,7 @@ class Loop:
         self.rounds = 0
         self.phase = "rest"
         self._took_s = 0.0  # the last round's deciding, without its commits
+        self._due: dict[int, float] = {}  # running job with a limit → not before this (monotonic) is it reached
 
     def wake(self) -> None:
         """Something changed. Cheap; any number of calls before the next round are one."""
@@ -79,7 +70,9 @@ class Loop:
         """One round, with all its consequences committed or told. False when a commit was refused by the host."""
         self.rounds += 1
         began = self._clock.monotonic()
-        self.decision = decide(self._world, self._clock.wall(), self._running_s())
+        now = self._clock.wall()
+        self._world.tick(now)
+        self.decision = decide(self._world, now, self._seen())
         self._took_s = self._clock.monotonic() - began
         refused: list[HostError] = []
         async with anyio.create_task_group() as tasks:  # together, so that the writer commits them as one batch
@@ -98,8 +91,7 @@ class Loop:
     async def _wait(self, began: float, *, retry: bool) -> None:
         """Until something changed, a time limit is reached, or a refused commit is worth another try."""
         self.phase = "rest"
-        limit_s = next_deadline(self._world, self._running_s())
-        until = began + RETRY_S if retry else None if limit_s is None else self._clock.monotonic() + limit_s
+        until = began + RETRY_S if retry else self._next_time()
         if retry:
             self._wake = anyio.Event()
         async with anyio.create_task_group() as tasks:
@@ -112,13 +104,26 @@ class Loop:
         await self._clock.sleep_until(deadline)
         self._wake.set()
 
-    def _running_s(self) -> Mapping[int, float]:
-        """Running time of the jobs that have a limit, as the node counts it."""
-        return {
-            job: self._node.running_s(record.execution)
-            for job, record in self._world.active.items()
-            if record.state is State.RUNNING and record.spec.time_limit_s
-        }
+    def _next_time(self) -> float | None:
+        """When time alone makes a round worth while: a limit is reached, or the world changes. Monotonic."""
+        self._seen()
+        times = [min(self._due.values())] if self._due else []
+        if (change := self._world.next_change()) is not None:
+            left_s = min(MOST_WAIT_S, max(0.0, change - self._clock.wall()))
+            times.append(self._clock.monotonic() + left_s)
+        return min(times, default=None)
+
+    def _seen(self) -> Mapping[int, float]:
+        """Running time, as the node counts it, of the jobs whose limit may be reached. The node is asked when a job
+        begins to run and when its limit could be reached: one frozen in between has more time left, never less."""
+        limited, now = self._world.limited, self._clock.monotonic()
+        for job in self._due.keys() - limited.keys():
+            del self._due[job]
+        ask = [*(limited.keys() - self._due.keys()), *(job for job, due in self._due.items() if due <= now)]
+        seen = {job: self._node.running_s(limited[job].execution) for job in sorted(ask)}
+        for job, ran_s in seen.items():
+            self._due[job] = now + (time_left_s(limited[job], ran_s) or 0.0)
+        return seen
 
     # ── doing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -174,13 +179,13 @@ class Loop:
 def _wish(action: Action, record: Record) -> tuple[str, object] | None:
     """The verb for an action on a record, and what makes it new: told again only when that changes. Pure."""
     match action, record.state:
-        case (Place() | Start()), State.STARTING:
+        case ((Place() | Start()), State.STARTING):
             return "start", record.attempt
-        case (ThawPlace() | Thaw()), State.THAWING:
+        case ((ThawPlace() | Thaw()), State.THAWING):
             return "thaw", record.version
         case Freeze(), State.RUNNING if record.to_freeze and record.cancel is None:
             return "freeze", record.version
-        case (Stop() | TimeUp()), _ if record.cancel is not None:
+        case ((Stop() | TimeUp()), _) if record.cancel is not None:
             return "stop", (record.attempt, record.placement is None, record.cancel)  # once: a signal is not repeated
         case Reprioritise(), _:
             return "reprioritise", (record.attempt, record.weights_version)

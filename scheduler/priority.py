@@ -1,21 +1,38 @@
-"""Who comes first: one integer per job, from urgency and age. Pure.
+"""Who comes first: one integer per job, in milliseconds of waiting, and its parts. Pure.
 
-Age is uncapped and grows for all jobs alike, so the order of two waiting jobs never changes by time passing, and
-nobody starves: each point of urgency is worth POINT_MS of waiting.
+A point of urgency, of the queue or of fair share is worth POINT_MS of age. Age is uncapped and grows for all jobs
+alike, so the order of two waiting jobs never changes by time passing, and nobody starves.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from jobs.record import Record
 
 POINT_MS = 3_600_000  # one hour; urgency 100 goes before whatever was submitted in the last 100 hours at urgency 0
 
 
-def priority(record: Record) -> int:
-    """Larger first. Depends on the record only, never on the time."""
-    return record.urgency * POINT_MS - round(record.submitted_at * 1000)
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """In points: hours of waiting."""
+
+    urgency: float
+    queue: float
+    share: float
+    age: float
+
+    @property
+    def total(self) -> float:
+        return self.urgency + self.queue + self.share + self.age
 
 
-def order_key(record: Record) -> tuple[int, int]:
-    """Sorts by priority, then by submit order."""
-    return -priority(record), record.job
+def parts(record: Record, queue_points: int, share_ms: int, now: float) -> Parts:
+    """What the priority is made of at `now`, wall clock."""
+    age_ms = max(0, round(now * 1000) - round(record.submitted_at * 1000))
+    return Parts(record.urgency, queue_points, share_ms / POINT_MS, age_ms / POINT_MS)
+
+
+def own_rank(record: Record) -> tuple[int, int]:
+    """What is the job's own, without its queue's and user's part: sorts by urgency and age, then by submit order."""
+    return round(record.submitted_at * 1000) - record.urgency * POINT_MS, record.job

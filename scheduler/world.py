@@ -1,41 +1,75 @@
-"""What `decide` looks at: live records, the queue grouped by demand, and who holds what. Pure.
+"""What `decide` looks at: live records, the lines of waiting jobs, and who holds what. Pure.
 
-Changed by `apply` with events only, lent read-only to `decide`. A world that was applied to equals the one rebuilt from
-its records (a property test says so), so a restart decides the same. Final and cleaned-up jobs are not here.
+Changed by `apply` with events, by `set_policy` and by `tick` with what time alone changes; lent read-only to `decide`.
+A world that was applied to equals the one rebuilt from its records (a property test says so), so a restart decides the
+same. Final and cleaned-up jobs are not here. Every change costs by what changed, never by what waits or runs.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from jobs.events import Event
+from jobs.policy import Policy, Queue
 from jobs.record import Record, State
+from jobs.verdict import Reason
 from scheduler.allocate import allocate
 from scheduler.capacity import NOTHING, Capacity, Ledger, hold_of
 from scheduler.demand import Demand, demand_of
-from scheduler.priority import order_key
+from scheduler.eligible import hindrance, not_before
+from scheduler.limits import Limits, limited, size_of, used_by
+from scheduler.lines import BucketKey, Lines, Rank, Shape
+from scheduler.priority import POINT_MS, own_rank
+from scheduler.reservation import first_after, reserved_cpus
+from scheduler.windows import is_open, next_change
+
+Due = tuple[float, int]  # (wall clock, job)
 
 
 @dataclass(slots=True)
 class World:
-    """`queue[demand]` holds (order key) of queued jobs, sorted; `active` the records that are on the node."""
+    """`active`: on the node; of these `asking` want something of the round, `frozen` may come back, `limited` run
+    against a time limit, `ends` are expected to end, soonest first."""
 
     capacity: Capacity
     ledger: Ledger
+    policy: Policy = field(default_factory=Policy)
+    now: float = field(default=0.0, compare=False)  # of the last tick
     live: dict[int, Record] = field(default_factory=dict)
     active: dict[int, Record] = field(default_factory=dict)
-    queue: dict[Demand, list[tuple[int, int]]] = field(default_factory=dict)
-    _fits_empty: dict[Demand, bool] = field(default_factory=dict, compare=False)  # a memo, not a fact
+    asking: dict[int, Record] = field(default_factory=dict)
+    frozen: dict[int, Record] = field(default_factory=dict)
+    limited: dict[int, Record] = field(default_factory=dict)
+    ends: list[Due] = field(default_factory=list)
+    begins: list[Due] = field(default_factory=list)  # queued jobs that may not start yet, by when they may
+    lines: Lines = field(default_factory=Lines)
+    limits: Limits = field(default_factory=Limits)
+    shares: dict[tuple[str, str], int] = field(default_factory=dict)  # (account, user) → points_ms of fair share
+    shut: dict[str, Reason] = field(default_factory=dict)  # queues of which nothing starts now
+    reserved: dict[str, tuple[int, ...]] = field(default_factory=dict)  # reservation → its CPUs
+    _queues: dict[str, Queue] = field(default_factory=dict)
+    _until: float = 0.0  # when `shut` may change next
+    _expected: dict[int, float] = field(default_factory=dict)  # job → its entry in `ends`
+    _fits_empty: dict[Demand, bool] = field(default_factory=dict, compare=False)  # memos, not facts
+    _no_room: dict[Demand, int] = field(default_factory=dict, compare=False)  # demand → generation of the ledger
 
     @classmethod
-    def of(cls, capacity: Capacity, records: Iterable[Record] = ()) -> World:
+    def of(
+        cls, capacity: Capacity, records: Iterable[Record] = (), policy: Policy | None = None, now: float = 0.0
+    ) -> World:
         """Rebuilt from records, as after a restart."""
-        world = cls(capacity, Ledger(capacity))
+        world = cls(capacity, Ledger(capacity), now=now)
+        world.set_policy(policy or Policy())
         for record in records:
             world._enter(record)
+        for record in world.live.values():
+            world._wait(record)  # when everybody's usage is known
+        world.tick(now)
         return world
+
+    # ── changes ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def apply(self, event: Event, before: Record | None, after: Record) -> None:
         """Called once for each committed event, in the journal's order. `event` is what made `after` of `before`."""
@@ -43,28 +77,179 @@ class World:
         if before is not None:
             self._leave(before)
         self._enter(after)
+        self._wait(after)
+
+    def set_policy(self, policy: Policy) -> None:
+        """Everybody stands in line anew."""
+        self.policy, self._queues = policy, {queue.name: queue for queue in policy.queues}
+        self.reserved = reserved_cpus(policy.reservations, self.capacity)
+        self._until = self.now
+        self.lines, self.begins, self.ends, self._expected = Lines(), [], [], {}
+        for record in self.live.values():
+            self._wait(record)
+            self._expect(record)
+        self._shut_queues()
+
+    def tick(self, now: float) -> None:
+        """What time alone changes: begin times, windows of queues, estimates that were outlived."""
+        self.now = now
+        while self.begins and self.begins[0][0] <= now:
+            self.reconsider(self.begins[0][1])
+        while self.ends and self.ends[0][0] <= now:
+            self._expect(self.live[self.ends[0][1]])
+        if now >= self._until:
+            self._shut_queues()
+
+    def set_shares(self, changed: Mapping[tuple[str, str], int]) -> None:
+        """New points of fair share, in ms, of these (account, user)."""
+        self.shares.update(changed)
+        for user in {user for _, user in changed}:
+            self.lines.update(user, self._bucket)
+
+    def reconsider(self, job: int) -> None:
+        """Something other than its record decides whether the job may start, and has changed."""
+        record = self.live[job]
+        self._unwait(record)
+        self._wait(record)
+
+    def next_change(self) -> float | None:
+        """When `tick`, or a reserved time, changes what a round would decide; wall clock, None: never."""
+        times = [due[0][0] for due in (self.begins, self.ends if len(self.lines) else []) if due]
+        if len(self.lines):
+            times += [self._until] if self._until < float("inf") else []
+            for reservation in self.policy.reservations:
+                times += [at for at in first_after(reservation, self.now) or () if at > self.now]
+        return min(times, default=None)
 
     def _enter(self, record: Record) -> None:
+        job, state = record.job, record.state
         hold = hold_of(record)
         if hold != NOTHING:
-            self.ledger.charge(record.job, hold)
-        if not record.state.final or not record.cleaned:
-            self.live[record.job] = record
-        if record.state.on_node:
-            self.active[record.job] = record
-        if record.state is State.QUEUED:
-            insort(self.queue.setdefault(demand_of(record.spec), []), order_key(record))
+            self.ledger.charge(job, hold)
+        if not state.final or not record.cleaned:
+            self.live[job] = record
+        if state.on_node:
+            self.active[job] = record
+            self._index(record)
+            self._expect(record)
+        self._count(record, 1)
+
+    def _index(self, record: Record) -> None:
+        job, state = record.job, record.state
+        marked = record.cancel is not None or record.to_freeze or record.weights_version
+        if marked or state in (State.STARTING, State.THAWING):
+            self.asking[job] = record
+        if state is State.FROZEN:
+            self.frozen[job] = record
+        if state is State.RUNNING and record.spec.time_limit_s and record.cancel is None:
+            self.limited[job] = record
 
     def _leave(self, record: Record) -> None:
-        self.ledger.release(record.job)
-        self.live.pop(record.job, None)
-        self.active.pop(record.job, None)
-        if record.state is State.QUEUED:
-            demand = demand_of(record.spec)
-            waiting = self.queue[demand]
-            del waiting[bisect_left(waiting, order_key(record))]
-            if not waiting:
-                del self.queue[demand]
+        job = record.job
+        self.ledger.release(job)
+        for index in (self.live, self.active, self.asking, self.frozen, self.limited):
+            index.pop(job, None)
+        self._count(record, -1)
+        self._unexpect(job)
+        self._unwait(record)
+
+    def _count(self, record: Record, sign: int) -> None:
+        used = used_by(record)
+        if not used[0]:
+            return
+        queue, user = record.spec.queue, record.user
+        self.limits.add(queue, user, used, sign)
+        if queue in self._queues and limited(self._queues[queue].per_user):
+            self.lines.update(user, self._bucket)
+
+    # ── waiting ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _wait(self, record: Record) -> None:
+        if record.state is not State.QUEUED:
+            return
+        if hindrance(record, self.now) is None:
+            self.lines.add(self.bucket_key(record), self.rank(record), self._bucket)
+        elif (begins := not_before(record)) > self.now:
+            insort(self.begins, (begins, record.job))
+
+    def _unwait(self, record: Record) -> None:
+        if record.job in self.lines:
+            self.lines.remove(record.job, self.rank(record))
+        elif begins := not_before(record):
+            _discard(self.begins, (begins, record.job))
+
+    def rank(self, record: Record) -> Rank:
+        """The order inside a bucket. Whatever else it comes to depend on must be the same in `add` and `remove`."""
+        return own_rank(record)
+
+    def bucket_key(self, record: Record) -> BucketKey:
+        return BucketKey(record.spec.queue, record.account, record.user, self.shape(record))
+
+    def shape(self, record: Record) -> Shape:
+        return Shape((demand_of(record.spec),), self.estimate_s(record))
+
+    def _bucket(self, key: BucketKey) -> tuple[int, bool]:
+        """(offset, open) of a bucket now."""
+        queue = self._queues.get(key.queue)
+        if queue is None:
+            return 0, True
+        offset = self.offset(key.queue, key.account, key.user)
+        return offset, not limited(queue.per_user) or self.limit_of_user(key) is None
+
+    def offset(self, queue: str, account: str, user: str) -> int:
+        """What a job's queue and its user's standing add to its priority, in ms."""
+        points = self._queues[queue].points if queue in self._queues else 0
+        return points * POINT_MS + self.shares.get((account, user), 0)
+
+    def limit_of_user(self, key: BucketKey, limits: Limits | None = None) -> Reason | None:
+        queue = self._queues.get(key.queue)
+        size = size_of(key.shape.demands)
+        return (limits or self.limits).of_user(queue, key.user, size) if queue is not None else None
+
+    def queue(self, name: str) -> Queue | None:
+        """None when the policy has it no more."""
+        return self._queues.get(name)
+
+    def _shut_queues(self) -> None:
+        policy, now = self.policy, self.now
+        self.shut, self._until = {}, float("inf")
+        for queue in policy.queues:
+            if queue.state == "drained":
+                self.shut[queue.name] = Reason("queue", 1, 0, detail=f"queue '{queue.name}' is drained")
+            elif not is_open(queue.windows, now, policy.timezone):
+                detail = f"queue '{queue.name}' is outside its hours"
+                self.shut[queue.name] = Reason("queue", 1, 0, detail=detail)
+            if queue.windows and (change := next_change(queue.windows, now, policy.timezone)) is not None:
+                self._until = min(self._until, change)
+
+    # ── expecting ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def estimate_s(self, record: Record) -> float:
+        """Of running time: its limit, else what its queue says."""
+        queue = self._queues.get(record.spec.queue)
+        return max(1.0, record.spec.time_limit_s or (queue.estimate_s if queue is not None else 3600.0))
+
+    def expected_end(self, record: Record) -> float:
+        """Wall clock. Frozen time does not count. One that outlived its estimate may take as long again."""
+        left = self.estimate_s(record) - record.ran_s
+        since = record.running_since if record.state is State.RUNNING else self.now
+        end, again = since + left, max(1.0, self.estimate_s(record))
+        while end <= self.now:
+            end, again = end + again, again * 2
+        return end
+
+    def _expect(self, record: Record) -> None:
+        """Only of running ones: when the others will go on is the round's to say."""
+        self._unexpect(record.job)
+        if record.state is State.RUNNING:
+            end = self._expected[record.job] = self.expected_end(record)
+            insort(self.ends, (end, record.job))
+
+    def _unexpect(self, job: int) -> None:
+        if (end := self._expected.pop(job, None)) is not None:
+            _discard(self.ends, (end, job))
+
+    # ── memos ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def ever(self, demand: Demand) -> bool:
         """Whether the demand would fit if this host were empty."""
@@ -73,10 +258,15 @@ class World:
             known = self._fits_empty[demand] = allocate(Ledger(self.capacity), demand) is not None
         return known
 
-    def frozen_only(self) -> Ledger:
-        """What will be held when every running job has ended."""
-        ledger = Ledger(self.capacity)
-        for record in self.active.values():
-            if record.state is State.FROZEN:
-                ledger.charge(record.job, hold_of(record))
-        return ledger
+    def no_room(self, demand: Demand) -> bool:
+        """Known not to fit: nothing was given back since it did not."""
+        return self._no_room.get(demand) == self.ledger.generation
+
+    def found_no_room(self, demand: Demand) -> None:
+        self._no_room[demand] = self.ledger.generation
+
+
+def _discard(dues: list[Due], due: Due) -> None:
+    position = bisect_left(dues, due)
+    if position < len(dues) and dues[position] == due:
+        del dues[position]

@@ -46,7 +46,7 @@ async def parts(
     """The writer runs; the loop only with `run_loop` (else the test calls `round`). Leaving it is a stop."""
     store = await Store(str(folder / "journal.db")).open()
     clock = clock or FakeClock()
-    world = World.of(capacity or a_capacity(), await store.live_records())
+    world = World.of(capacity or a_capacity(), await store.live_records(), now=clock.wall())
     writer, node = Writer(store, world, clock), FakeNode()
     loop = Loop(world, writer, node, clock)  # type: ignore[arg-type]  # looks and exec are not the loop's
     writer.listen(loop.wake)

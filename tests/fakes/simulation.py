@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 from jobs import events as ev
 from jobs.events import Owner
+from jobs.policy import Policy
 from jobs.record import Record, State
 from jobs.spec import JobSpec
 from jobs.states import Illegal, advance
+from scheduler.actions import Place, ThawPlace, TimeUp
 from scheduler.capacity import Capacity
-from scheduler.decide import Decision, Place, ThawPlace, TimeUp, decide
+from scheduler.decide import decide
+from scheduler.decision import Decision
 from scheduler.world import World
 from tests.builders import ALICE
 
@@ -18,12 +21,12 @@ from tests.builders import ALICE
 class Simulation:
     """`now` moves by `tick`; the node reports what the test asks for."""
 
-    def __init__(self, capacity: Capacity) -> None:
+    def __init__(self, capacity: Capacity, policy: Policy | None = None) -> None:
         self.capacity = capacity
-        self.world = World.of(capacity)
+        self.now = 1000.0
+        self.world = World.of(capacity, policy=policy, now=self.now)
         self.records: dict[int, Record] = {}
         self.history: list[ev.Event] = []
-        self.now = 1000.0
         self.ran: dict[int, float] = {}
 
     def happen(self, event: ev.Event) -> bool:
@@ -49,6 +52,7 @@ class Simulation:
                 self.ran[job] = self.ran.get(job, 0.0) + seconds
 
     def decide(self) -> Decision:
+        self.world.tick(self.now)
         return decide(self.world, self.now, self.ran)
 
     def round(self) -> Decision:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from jobs import events as ev
 from jobs.record import State
 from jobs.verdict import Never
+from scheduler.actions import Place
 from scheduler.capacity import Capacity
-from scheduler.decide import PATIENCE_S, Place
 from tests.builders import GIB, MIB, a_host, a_job
 from tests.fakes.simulation import Simulation
 
@@ -35,7 +35,7 @@ def test_a_big_job_starts_while_small_later_ones_that_would_fit_keep_coming(
         sim.submit(spec)
     sim.round()
     job = sim.submit(big)
-    sim.tick(PATIENCE_S)
+    sim.tick(1.0)
     for _ in range(60):
         if sim.records[job].state is not State.QUEUED:
             return

@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from jobs import events as ev
 from jobs.record import State
 from jobs.verdict import Going, Never, NotNow
+from scheduler.actions import ThawPlace
 from scheduler.capacity import MILLI, Capacity, milli
-from scheduler.decide import ThawPlace, decide
+from scheduler.decide import decide
 from scheduler.world import World
 from tests.builders import GIB, MIB, a_host, a_job
 from tests.fakes.simulation import Simulation
@@ -161,7 +162,8 @@ class Life(RuleBasedStateMachine):
     def a_restart_agrees(self) -> None:
         sim = self.sim
         live = [record for record in sim.records.values() if not (record.state.final and record.cleaned)]
-        rebuilt = World.of(sim.capacity, live)
+        sim.world.tick(sim.now)
+        rebuilt = World.of(sim.capacity, live, sim.world.policy, sim.now)
         assert rebuilt == sim.world
         one, other = decide(rebuilt, sim.now, sim.ran), sim.decide()
         assert one.actions == other.actions
@@ -189,7 +191,9 @@ class Life(RuleBasedStateMachine):
         for record in frozen:
             alone = Simulation(sim.capacity)
             alone.records = dict(sim.records)
-            alone.world = World.of(sim.capacity, [r for r in sim.records.values() if r.state is State.FROZEN])
+            alone.now = sim.now
+            frozen_ones = [r for r in sim.records.values() if r.state is State.FROZEN]
+            alone.world = World.of(sim.capacity, frozen_ones, now=sim.now)
             alone.happen(ev.ResumeRequested(record.job, "operator"))
             fits += [action for action in alone.decide().actions if isinstance(action, ThawPlace)]
         assert fits

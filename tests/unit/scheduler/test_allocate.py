@@ -11,10 +11,10 @@ import pytest
 from jobs.host import Package, Topology
 from jobs.placement import Placement
 from scheduler.allocate import allocate
-from scheduler.capacity import Capacity, Ledger, hold_for
+from scheduler.capacity import Capacity, Hold, Ledger, hold_for
 from scheduler.demand import demand_of
-from scheduler.earmark import earmark
-from tests.builders import GIB, MIB, a_capacity, a_host, a_job
+from scheduler.earmark import keep
+from tests.builders import GIB, MIB, a_capacity, a_host, a_job, a_placement
 
 
 def a_ledger(*busy: int, memory: dict[int, int] | None = None, **host: Any) -> Ledger:
@@ -284,18 +284,20 @@ def test_an_earmark_takes_what_is_free_and_closes_partly_used_cpus() -> None:
     fraction = place(ledger, cpus=0.5)
     assert fraction is not None and fraction.cpus == (1,)
     ledger.charge(1, hold_for(fraction))
-    earmark(ledger, 9, demand_of(a_job(cpus=4, memory=6 * GIB)))
+    before = ledger.copy()
+    keep(ledger, -9, a_placement(0, 1, 2, 3, memory=6 * GIB))
     assert place(ledger, cpus=1) is None and place(ledger, cpus=0.1) is None
     assert ledger.free_memory(0, headroom=True) == 2 * GIB - 256 * MIB
+    ledger.release(-9)
+    assert ledger == before
 
 
-def test_an_earmark_for_whole_cores_closes_whole_cores() -> None:
-    ledger = a_ledger(0, 2, 4, cpus_per_node=8, threads=2)
-    earmark(ledger, 9, demand_of(a_job(cpus=3, cores="whole")))
-    assert cpus(ledger, cpus=2) == (3, 5), "6 and 7 are free, 1 will be: kept"
-
-
-def test_an_earmark_leaves_the_rest_alone() -> None:
-    ledger = a_ledger(0, 1, 2, nodes=2, cpus_per_node=4)
-    earmark(ledger, 9, demand_of(a_job(cpus=2, numa=(0,))))
-    assert cpus(ledger, cpus=4) == (4, 5, 6, 7)
+def test_an_earmark_takes_no_more_than_there_is_and_not_what_its_owner_has_already() -> None:
+    ledger = a_ledger(0, cpus_per_node=4)
+    held = Hold(memory=((0, 3 * GIB),))
+    ledger.charge(8, held)
+    keep(ledger, -9, a_placement(0, 1, memory=4 * GIB), held)
+    assert ledger.free_memory(0, headroom=True) == 4 * GIB
+    keep(ledger, -10, a_placement(1, 2, memory=6 * GIB))
+    assert ledger.free_memory(0, headroom=True) == 0
+    assert place(ledger, cpus=1, memory=MIB) is None and cpus(ledger, cpus=1, memory=0) == (3,)

@@ -7,17 +7,8 @@ from typing import Any
 from jobs import events as ev
 from jobs.record import State
 from jobs.verdict import Going, Never, NotNow
-from scheduler.decide import (
-    PATIENCE_S,
-    Action,
-    Freeze,
-    Place,
-    Reprioritise,
-    Start,
-    Stop,
-    ThawPlace,
-    next_deadline,
-)
+from scheduler.actions import Action, Freeze, Place, Reprioritise, Start, Stop, ThawPlace
+from scheduler.decide import time_left_s
 from tests.builders import GIB, MIB, a_capacity, a_job
 from tests.fakes.simulation import Simulation
 
@@ -76,15 +67,16 @@ def test_age_is_uncapped() -> None:
     assert decided(sim) == [("Place", 1)]
 
 
-def test_a_job_that_does_not_fit_lets_others_pass_until_it_has_waited_long() -> None:
+def test_who_will_have_ended_by_the_heads_time_passes_it() -> None:
     sim = a_simulation(cpus_per_node=4)
-    first = running(sim, cpus=3)
+    first = running(sim, cpus=3, time_limit_s=600)
     big = sim.submit(a_job(cpus=4))
-    small = sim.submit(a_job(cpus=1))
-    assert decided(sim) == [("Place", small)]
-    sim.tick(PATIENCE_S)
-    assert decided(sim) == []
-    verdict = sim.decide().verdict(sim.records[small])
+    short, long = sim.submit(a_job(cpus=1, time_limit_s=500)), sim.submit(a_job(cpus=1, time_limit_s=700))
+    assert decided(sim) == [("Place", short)]
+    assert sim.decide().expected_start(big) == sim.now + 600
+    sim.tick(200)
+    assert decided(sim) == [], "it would end too late now"
+    verdict = sim.decide().verdict(sim.records[long])
     assert isinstance(verdict, NotNow)
     assert [reason.dimension for reason in verdict.reasons] == ["cpus", "order"]
     assert verdict.reasons[-1].blockers == (big,)
@@ -97,7 +89,6 @@ def test_nothing_is_kept_for_a_job_that_waits_for_a_frozen_one() -> None:
     sim = a_simulation(cpus_per_node=4, memory_per_node=8 * GIB)
     frozen(sim, memory=7 * GIB, resident=7 * GIB)
     sim.submit(a_job(cpus=4, memory=2 * GIB))
-    sim.tick(PATIENCE_S)
     small = sim.submit(a_job(cpus=1, memory=GIB))
     assert decided(sim) == [("Place", small)]
 
@@ -106,7 +97,6 @@ def test_nothing_is_kept_for_a_job_that_waits_for_a_port() -> None:
     sim = a_simulation()
     first = running(sim, publish=[8080])
     waits = sim.submit(a_job(publish=[8080]))
-    sim.tick(PATIENCE_S)
     other = sim.submit(a_job(publish=[8081]))
     assert decided(sim) == [("Place", other)]
     verdict = sim.decide().verdict(sim.records[waits])
@@ -205,18 +195,18 @@ def test_the_time_limit_is_running_time() -> None:
     sim = a_simulation()
     job = running(sim, time_limit_s=60.0)
     sim.tick(59)
-    assert decided(sim) == [] and next_deadline(sim.world, sim.ran) == 1.0
+    assert decided(sim) == [] and time_left_s(sim.records[job], sim.ran[job]) == 1.0
     sim.tick(1)
-    assert decided(sim) == [("TimeUp", job)] and next_deadline(sim.world, sim.ran) == 0.0
+    assert decided(sim) == [("TimeUp", job)] and time_left_s(sim.records[job], sim.ran[job]) == 0.0
     sim.round()
-    assert decided(sim) == [("Stop", job)] and next_deadline(sim.world, sim.ran) is None
+    assert decided(sim) == [("Stop", job)] and time_left_s(sim.records[job], sim.ran[job]) is None
 
 
 def test_a_frozen_jobs_clock_stands_still() -> None:
     sim = a_simulation()
     job = frozen(sim, time_limit_s=60.0)
     sim.tick(1000)
-    assert decided(sim) == [] and next_deadline(sim.world, sim.ran) is None
+    assert decided(sim) == [] and time_left_s(sim.records[job], 1000.0) is None
     sim.happen(ev.ResumeRequested(job, "owner"))
     assert isinstance(the(sim, ThawPlace), ThawPlace)
 
@@ -224,12 +214,14 @@ def test_a_frozen_jobs_clock_stands_still() -> None:
 # ── coming back ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_thaw_comes_before_new_starts() -> None:
+def test_a_thaw_has_its_place_in_the_order_of_priority_and_comes_first_among_equals() -> None:
     sim = a_simulation(cpus_per_node=2)
-    job = frozen(sim, cpus=2, priority=0)
-    sim.submit(a_job(cpus=2, priority=100))
+    job = frozen(sim, cpus=2, priority=10)
+    sim.submit(a_job(cpus=2, priority=10))
     sim.happen(ev.ResumeRequested(job, "owner"))
     assert decided(sim) == [("ThawPlace", job)]
+    urgent = sim.submit(a_job(cpus=2, priority=11))
+    assert decided(sim) == [("Place", urgent)]
 
 
 def test_a_thaw_may_be_elsewhere_but_rather_at_home() -> None:
@@ -300,11 +292,13 @@ def test_what_waits_to_come_back_keeps_what_is_free_from_newcomers() -> None:
     job = frozen(sim, cpus=3)
     other = running(sim, cpus=2)
     sim.happen(ev.ResumeRequested(job, "owner"))
+    sim.tick(1)
+    sim.submit(a_job(cpus=1))
     new = sim.submit(a_job(cpus=1))
-    assert decided(sim) == []
+    assert decided(sim) == [("Place", 3)], "one of the two that will be free then"
     decision = sim.decide()
     waits, late = decision.verdict(sim.records[job]), decision.verdict(sim.records[new])
-    assert isinstance(waits, NotNow) and waits.reasons[0].blockers == (other,)
+    assert isinstance(waits, NotNow) and waits.reasons[0].blockers == (other, 3)
     assert isinstance(late, NotNow) and late.reasons[-1].blockers == (job,)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.priority import order_key, priority
+from scheduler.priority import POINT_MS, own_rank, parts
 from tests.builders import a_record
 
 
@@ -20,9 +20,14 @@ from tests.builders import a_record
 )
 def test_order(first: tuple[int, float, int], second: tuple[int, float, int]) -> None:
     one, other = (a_record(job=job, at=at, priority=urgency) for urgency, at, job in (first, second))
-    assert order_key(one) < order_key(other)
+    assert own_rank(one) < own_rank(other)
 
 
-def test_priority_is_an_integer_and_does_not_depend_on_the_time() -> None:
+def test_the_rank_is_an_integer_and_does_not_depend_on_the_time() -> None:
     record = a_record(at=1.0004, priority=3)
-    assert priority(record) == 3 * 3_600_000 - 1000
+    assert own_rank(record) == (1000 - 3 * POINT_MS, 1)
+
+
+def test_the_parts_add_up_in_points() -> None:
+    found = parts(a_record(at=7200.0, priority=3), 10, -POINT_MS // 2, 7200.0 + 3600.0)
+    assert (found.urgency, found.queue, found.share, found.age, found.total) == (3, 10, -0.5, 1.0, 13.5)

@@ -1,0 +1,229 @@
+"""Who may pass whom: room that is kept for the first who found none, and for reserved times. Pure.
+
+A *claim* is a place and a time from which it is kept. A job's claim begins at its shadow time: when, by the estimates
+of what runs, it will have room. A later job takes what a claim needs only if it will have ended by then; else it must
+leave the claim its room. "easy": the first who finds no room has a claim; "conservative": the first `backfill_depth`.
+Nothing is kept for somebody who would have no room even if all running jobs had ended (frozen ones, which may stay for
+ever, are in the way): the CPUs would idle as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from jobs.placement import Placement
+from jobs.policy import Policy, Reservation
+from jobs.record import Record
+from scheduler.allocate import allocate
+from scheduler.capacity import NOTHING, Hold, Ledger, hold_for, hold_of
+from scheduler.demand import Demand
+from scheduler.earmark import keep
+from scheduler.reservation import first_after, overlaps
+
+MOST_LOOKED = 100  # times at which a claim that must avoid others is tried, after the first that could do
+
+Due = tuple[float, int]  # (wall clock, job)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Somebody who wants room: a waiting job, or a frozen one that may come back."""
+
+    record: Record
+    demands: tuple[Demand, ...]  # alternatives
+    estimate_s: float  # of what is left to run
+    frozen: bool = False
+
+    @property
+    def job(self) -> int:
+        return self.record.job
+
+    @property
+    def user(self) -> str:
+        return self.record.user
+
+    @property
+    def held(self) -> Hold:
+        """What it has already."""
+        return hold_of(self.record) if self.frozen else NOTHING
+
+    def room(self, ledger: Ledger) -> Placement | None:
+        """Where it would run. Leaves the ledger as it was. Ports and the number of jobs are not looked at."""
+        if not self.frozen:
+            return next((found for demand in self.demands if (found := allocate(ledger, demand)) is not None), None)
+        record, held = self.record, ledger.holds.get(self.job)
+        ledger.release(self.job)
+        if record.placement is not None:  # the CPUs that it kept
+            place = None if ledger.refusal(record.placement) else record.placement
+        else:
+            home = record.home.mems if record.home is not None else ()
+            place = allocate(ledger, self.demands[0], headroom=False, prefer=home)
+        if held is not None:
+            ledger.charge(self.job, held)
+        return place
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """`ledger` is what will be free at `start`, but for the place itself; None when it is not known exactly."""
+
+    key: int  # negative: charged to it in ledgers
+    start: float
+    place: Placement
+    wish: Wish | None = None
+    ledger: Ledger | None = None
+    reservation: Reservation | None = None
+
+    @property
+    def job(self) -> int:
+        """0: of a reservation."""
+        return self.wish.job if self.wish is not None else 0
+
+    def concerns(self, user: str, start: float, end: float) -> bool:
+        """Whether a job of this user that runs from `start` to `end` must leave it alone."""
+        if self.reservation is not None:
+            return user not in self.reservation.users and overlaps(self.reservation, start, end)
+        assert self.wish is not None
+        return start < self.start + self.wish.estimate_s and self.start < end
+
+    def keep(self, ledger: Ledger) -> None:
+        keep(ledger, self.key, self.place, self.wish.held if self.wish is not None else NOTHING)
+
+    def bears(self, job: int, hold: Hold) -> bool:
+        """Whether it has room, perhaps elsewhere, even if `job` takes this and keeps it. If so, it is taken."""
+        if self.wish is None or self.ledger is None:
+            return False
+        before = self.ledger.holds.get(job)
+        _replace(self.ledger, job, hold)
+        place = self.wish.room(self.ledger)
+        if place is None:
+            _replace(self.ledger, job, before)
+            return False
+        self.place = place
+        return True
+
+
+def _replace(ledger: Ledger, job: int, hold: Hold | None) -> None:
+    ledger.release(job)
+    if hold is not None:
+        ledger.charge(job, hold)
+
+
+@dataclass(slots=True)
+class Backfill:
+    """The claims of one round."""
+
+    policy: Policy
+    now: float
+    claims: list[Claim] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, policy: Policy, reserved: dict[str, tuple[int, ...]], now: float) -> Backfill:
+        this = cls(policy, now)
+        for reservation in policy.reservations:
+            times = first_after(reservation, now)
+            if times is not None:
+                place = Placement("", reserved[reservation.name], (), exclusive=True)
+                this.claims.append(Claim(this._key(), times[0], place, reservation=reservation))
+        return this
+
+    def concerning(self, user: str, start: float, end: float, *, but: int = 0) -> list[Claim]:
+        return [claim for claim in self.claims if claim.job != but and claim.concerns(user, start, end)]
+
+    def place(self, free: Ledger, wish: Wish, over: Sequence[Claim], first: Placement) -> Placement | None:
+        """A place in `free` that takes nothing from the claims `over`. `first` is where it would be without them."""
+        if len(over) == 1 and over[0].bears(wish.job, hold_for(first)):
+            return first
+        place = kept(free, over, wish)
+        if place is not None:
+            for claim in over:
+                claim.ledger = None  # it is not known any more what of it is left
+        return place
+
+    def may_reserve(self, *, frozen: bool) -> bool:
+        """Whether one more has a claim. Frozen and waiting ones are counted apart."""
+        depth = self.policy.backfill_depth if self.policy.backfill == "conservative" else 1
+        return sum(claim.wish is not None and claim.wish.frozen == frozen for claim in self.claims) < depth
+
+    def reserve(self, wish: Wish, free: Ledger, ends: Sequence[Due], *, fits_now: bool) -> Claim | None:
+        """Keeps a place from the earliest time on. `ends`: when those who hold CPUs in `free` will have ended."""
+        found = shadow(free, ends, wish, self.now if fits_now else None)
+        if found is None:
+            return None
+        for start, ledger in self._times(*found, ends):
+            over = self.concerning(wish.user, start, start + wish.estimate_s, but=wish.job)
+            place = kept(ledger, over, wish)
+            if place is not None:
+                claim = Claim(self._key(), start, place, wish, None if over else ledger)
+                self.claims.append(claim)
+                return claim
+        return None
+
+    def _times(self, start: float, ledger: Ledger, gone: int, ends: Sequence[Due]) -> Iterator[tuple[float, Ledger]]:
+        yield start, ledger
+        later = {end for end, _ in ends[gone : gone + MOST_LOOKED]}
+        for claim in self.claims:
+            if claim.wish is not None:
+                later.add(claim.start + claim.wish.estimate_s)
+            elif claim.reservation is not None and (times := first_after(claim.reservation, start)) is not None:
+                later.add(times[1])
+        for at in sorted(later)[:MOST_LOOKED]:
+            if at > start:
+                ledger = ledger.copy()
+                while gone < len(ends) and ends[gone][0] <= at:
+                    ledger.release(ends[gone][1])
+                    gone += 1
+                yield at, ledger
+
+    def _key(self) -> int:
+        return -1 - len(self.claims)
+
+
+def kept(ledger: Ledger, over: Iterable[Claim], wish: Wish) -> Placement | None:
+    """Room in the ledger beside the places of these claims."""
+    keys = []
+    for claim in over:
+        claim.keep(ledger)
+        keys.append(claim.key)
+    place = wish.room(ledger)
+    for key in keys:
+        ledger.release(key)
+    return place
+
+
+def shadow(free: Ledger, ends: Sequence[Due], wish: Wish, now: float | None) -> tuple[float, Ledger, int] | None:
+    """(when, what is free then, how many of `ends` are over) at the first time at which there is room; None: never.
+
+    `now` when there is room already. Room only grows as jobs end, so the time is searched, not walked to.
+    """
+    if now is not None:
+        return now, free.copy(), 0
+    gone, step, ledger = 0, 1, free
+    while True:
+        after = min(gone + step, len(ends))
+        later = _when_over(ledger, ends[gone:after])
+        if wish.room(later) is not None:
+            break
+        if after == len(ends):
+            return None
+        ledger, gone, step = later, after, step * 2
+    while after - gone > 1:
+        middle = (gone + after) // 2
+        tried = _when_over(ledger, ends[gone:middle])
+        if wish.room(tried) is not None:
+            after, later = middle, tried
+        else:
+            gone, ledger = middle, tried
+    when = ends[after - 1][0]
+    while after < len(ends) and ends[after][0] == when:  # what ends at the same moment is free too
+        later.release(ends[after][1])
+        after += 1
+    return when, later, after
+
+
+def _when_over(ledger: Ledger, ends: Iterable[Due]) -> Ledger:
+    later = ledger.copy()
+    for _, job in ends:
+        later.release(job)
+    return later

@@ -1,0 +1,92 @@
+"""Who is next in a round: frozen jobs that may come back and the heads of all lines, in one order of priority. Pure.
+
+The world's lines are only read: what a round takes from them is remembered here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+
+from jobs.record import Record
+from scheduler.lines import Bucket, Line
+
+Entry = tuple[int, int, Bucket, int]  # (rank, job, bucket, position in it); jobs are unique, the rest is not compared
+
+
+@dataclass(slots=True)
+class Cursor:
+    """Through one line. `current` is the entry that was given last."""
+
+    line: Line
+    current: Entry | None = None
+    _position: int = 0
+    _more: list[Entry] = field(default_factory=list)  # of buckets whose head was taken
+    _done: set[tuple[str, str]] = field(default_factory=set)
+
+    def advance(self) -> Entry | None:
+        heads = self.line.heads
+        fresh = heads[self._position] if self._position < len(heads) else None
+        if self._more and (fresh is None or self._more[0][:2] < fresh[:2]):
+            self.current = heappop(self._more)
+        elif fresh is not None:
+            self._position += 1
+            self.current = (*fresh, 0)
+        else:
+            self.current = None
+        return self.current
+
+    def take(self) -> None:
+        """The current one starts: the next of its bucket stands in its place."""
+        assert self.current is not None
+        _, _, bucket, position = self.current
+        if position + 1 < len(bucket.waiting):
+            heappush(self._more, (*bucket.at(position + 1), bucket, position + 1))
+
+    def only(self, users: Collection[str]) -> None:
+        """From now on, of the buckets that were not come to yet, only those of these users."""
+        passed = self._position
+        self._position = len(self.line.heads)
+        for rank, job, bucket in self.line.heads[passed:]:
+            if bucket.key.user in users:
+                heappush(self._more, (rank, job, bucket, 0))
+        self._more = [entry for entry in self._more if entry[2].key.user in users]
+        heapify(self._more)
+
+
+@dataclass(slots=True)
+class Candidates:
+    """`next` until None. After each waiting one say what became of it: `take`, `skip` or `close`."""
+
+    _heap: list[tuple[int, int, int, Record | Cursor]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, frozen: Iterable[tuple[int, Record]], lines: Iterable[Line]) -> Candidates:
+        """`frozen`: (rank, record). At the same rank a frozen one comes first."""
+        this = cls([(rank, 0, record.job, record) for rank, record in frozen])
+        for line in lines:
+            this._push(Cursor(line))
+        heapify(this._heap)
+        return this
+
+    def next(self) -> Record | Cursor | None:
+        return heappop(self._heap)[3] if self._heap else None
+
+    def take(self, cursor: Cursor) -> None:
+        cursor.take()
+        self._push(cursor)
+
+    def skip(self, cursor: Cursor) -> None:
+        """This bucket has no more candidates in this round; the line goes on."""
+        self._push(cursor)
+
+    def close(self, cursor: Cursor, but: Collection[str] = ()) -> None:
+        """The line has no more candidates in this round, but those of some users."""
+        if but:
+            cursor.only(but)
+            self._push(cursor)
+
+    def _push(self, cursor: Cursor) -> None:
+        if (entry := cursor.advance()) is not None:
+            heappush(self._heap, (entry[0], 1, entry[1], cursor))
