@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from config import generic as tables
+from config.generic import GenericSetting
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -34,6 +37,7 @@ class Settings:
     id_first: int = 1879048192  # first host id of the leased blocks; after systemd-nspawn's (systemd UIDS-GIDS.md)
     id_blocks: int = 4000  # of 66,560 ids each; ends below systemd's foreign range 2147352576
     max_jobs: int = 1000  # running or frozen at a time
+    generic: tuple[GenericSetting, ...] = ()  # tables [generic.NAME]: GPUs, licences; docs/howto/generic.md
 
     @property
     def socket(self) -> str:
@@ -48,6 +52,9 @@ class Settings:
         return f"{self.run_dir}/exec.sock"
 
 
+TABLES = ("generic",)  # only in the file: a variable holds no table
+
+
 class BadSetting(ValueError):
     """A setting that does not exist or has the wrong type; names the source, the key and the value."""
 
@@ -59,8 +66,15 @@ def merge(source: str, base: Settings, given: Mapping[str, Any]) -> Settings:
     for key, value in given.items():
         if key not in kinds:
             raise BadSetting(f"{source}: no setting {key!r}; settings are: {', '.join(sorted(kinds))}")
-        values[key] = _convert(source, key, value, kinds[key])
+        values[key] = _generic(source, value) if key == "generic" else _convert(source, key, value, kinds[key])
     return Settings(**values)
+
+
+def _generic(source: str, value: Any) -> tuple[GenericSetting, ...]:
+    try:
+        return tables.read(value)
+    except ValueError as error:
+        raise BadSetting(f"{source}: {error}") from None
 
 
 def _convert(source: str, key: str, value: Any, kind: type) -> Any:
@@ -84,6 +98,6 @@ def load(path: str = "", environ: Mapping[str, str] = os.environ) -> Settings:
         chosen = chosen or "/etc/jobs/jobs.toml"
         with open(chosen, "rb") as file:
             settings = merge(chosen, settings, tomllib.load(file))
-    names = {f"JOBS_{field.name.upper()}": field.name for field in fields(Settings)}
+    names = {f"JOBS_{field.name.upper()}": field.name for field in fields(Settings) if field.name not in TABLES}
     found = {names[key]: value for key, value in environ.items() if key in names}
     return merge("environment", settings, found)

@@ -86,6 +86,25 @@ class Withheld:
 
 
 @dataclass(frozen=True, slots=True)
+class Instance:
+    """One of a generic resource. `there`: its device nodes exist; one that is not there keeps its number."""
+
+    devices: tuple[str, ...] = ()
+    node: int = -1  # its memory node; -1: nobody says
+    there: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Generic:
+    """A resource that an operator named: GPUs, licences. An instance is given to one job at a time, by its number."""
+
+    name: str
+    instances: tuple[Instance, ...] = ()
+    release_when_frozen: bool = False  # a frozen job gives it back, as it does with CPUs
+    env: str = ""  # a variable that tells the job which it has
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
     """`nodes` have what jobs may be given; the other fields tell of all online CPUs."""
 
@@ -96,6 +115,7 @@ class Topology:
     packages: tuple[Package, ...] = ()
     withheld: tuple[Withheld, ...] = ()
     model: str = ""  # of the processor, in its maker's words
+    generic: tuple[Generic, ...] = ()  # by name
 
     @property
     def cpus(self) -> tuple[int, ...]:
@@ -127,6 +147,10 @@ def topology_from_json(data: dict[str, Any]) -> Topology:
         packages=tuple(_from(Package, item) for item in data.get("packages", ())),
         withheld=tuple(_from(Withheld, item) for item in data.get("withheld", ())),
         model=data.get("model", ""),
+        generic=tuple(
+            _from(Generic, {**item, "instances": [_from(Instance, each) for each in item["instances"]]})
+            for item in data.get("generic", ())
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from jobs.host import Cache, NumaNode, Topology, topology_from_json
+from jobs.host import Cache, Generic, NumaNode, Topology, topology_from_json
 from jobs.protocol import Machine, Placed
 
 Use = Literal["free", "given", "shared", "idle", "offline", "isolated", "outside"]
@@ -62,6 +62,16 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Resource:
+    """A generic resource. `where`: (memory node, instances there); -1: no node."""
+
+    name: str
+    total: int
+    free: int
+    where: tuple[tuple[int, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     title: str
     model: str
@@ -69,6 +79,7 @@ class View:
     placed: tuple[Placed, ...]
     # (node, its distances to all of these in order); () where all others are equally far, or nobody says
     distances: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    generic: tuple[Resource, ...] = ()
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -85,7 +96,19 @@ def view_of(machine: Machine) -> View:
         blocks=_blocks(topology, nodes),
         placed=machine.placed,
         distances=_distances(topology.nodes),
+        generic=tuple(_resource(item, machine.placed) for item in topology.generic),
     )
+
+
+def _resource(item: Generic, placed: Iterable[Placed]) -> Resource:
+    given = {number for job in placed for name, numbers in job.generic if name == item.name for number in numbers}
+    where: dict[int, list[int]] = {}
+    for number, instance in enumerate(item.instances):
+        if instance.there:
+            where.setdefault(instance.node, []).append(number)
+    there = {number for numbers in where.values() for number in numbers}
+    rows = tuple((node, tuple(numbers)) for node, numbers in sorted(where.items()))
+    return Resource(item.name, len(there), len(there - given), rows)
 
 
 def bare(topology: Topology, title: str = "") -> Machine:

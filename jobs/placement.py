@@ -20,6 +20,9 @@ class Placement:
     memory: tuple[tuple[int, int], ...] = ()  # (memory node, bytes reserved there); sums to memory_bytes
     hugepages: tuple[tuple[int, int, int], ...] = ()  # (memory node, page size in bytes, pages)
     idle: tuple[int, ...] = ()  # threads of its last whole core that it does not use and nobody else gets
+    generic: tuple[tuple[str, tuple[int, ...]], ...] = ()  # (name of a generic resource, its instances)
+    given_back: tuple[str, ...] = ()  # those of the names that a freeze gives back
+    devices: tuple[str, ...] = ()  # device nodes of the instances
 
 
 def from_json(data: dict[str, Any]) -> Placement:
@@ -32,5 +35,8 @@ def from_json(data: dict[str, Any]) -> Placement:
             "idle": tuple(data.get("idle", ())),
             "memory": tuple((node, size) for node, size in data.get("memory", ())),
             "hugepages": tuple((node, size, pages) for node, size, pages in data.get("hugepages", ())),
+            "generic": tuple((name, tuple(instances)) for name, instances in data.get("generic", ())),
+            "given_back": tuple(data.get("given_back", ())),
+            "devices": tuple(data.get("devices", ())),
         }
     )

@@ -224,6 +224,7 @@ class Job:
     submitted_at: float
     queue: str = "default"
     account: str = ""
+    generic_wanted: tuple[tuple[str, int], ...] = ()
     started_at: float = 0.0
     ended_at: float = 0.0
     frozen_at: float = 0.0
@@ -241,6 +242,7 @@ class Job:
     mems: tuple[int, ...] = ()
     exclusive: bool = False
     idle: tuple[int, ...] = ()  # threads of its whole cores that it does not use and nobody else gets
+    generic: tuple[tuple[str, tuple[int, ...]], ...] = ()  # (name of a generic resource, its instances)
     node_id: str = ""
     address: str = ""
     freezer: str = ""
@@ -275,6 +277,7 @@ class Placed:
     exclusive: bool = False
     shares: float = 0.0  # CPUs, when not exclusive
     memory: tuple[tuple[int, int], ...] = ()  # (memory node, bytes): of a frozen job what is resident
+    generic: tuple[tuple[str, tuple[int, ...]], ...] = ()  # (name of a generic resource, its instances)
 
 
 @dataclass

@@ -159,7 +159,9 @@ def _carried(job: Job) -> str:
 
 
 def asked(job: Job) -> str:
-    return f"{job.cpus_wanted:g} CPU{'' if job.cpus_wanted == 1 else 's'}, {render_size(job.memory_limit_bytes)} memory"
+    generic = "".join(f", {count} {name}" for name, count in job.generic_wanted)
+    cpus = f"{job.cpus_wanted:g} CPU{'' if job.cpus_wanted == 1 else 's'}"
+    return f"{cpus}, {render_size(job.memory_limit_bytes)} memory{generic}"
 
 
 def placed(job: Job) -> str:
@@ -168,9 +170,13 @@ def placed(job: Job) -> str:
     how = "exclusive" if job.exclusive else "shared"
     if job.idle:
         how += f", with {cpuset.render(job.idle)} kept idle for whole cores"
-    return (
-        f"{job.node_id or 'this host'}, CPUs {cpuset.render(job.cpus)} ({how}), memory nodes {cpuset.render(job.mems)}"
-    )
+    where = f"{job.node_id or 'this host'}, CPUs {cpuset.render(job.cpus)} ({how}), memory nodes"
+    return ", ".join(filter(None, (f"{where} {cpuset.render(job.mems)}", generic_of(job.generic))))
+
+
+def generic_of(given: Sequence[tuple[str, Sequence[int]]]) -> str:
+    """`gpu 0,2, licence_solver 4`"""
+    return ", ".join(f"{name} {cpuset.render(numbers)}" for name, numbers in given)
 
 
 def used(job: Job) -> str:

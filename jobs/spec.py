@@ -47,6 +47,7 @@ class Resources:
     io: Io = field(default_factory=Io)
     hugepages: tuple[tuple[int, int], ...] = ()  # (page size in bytes, pages)
     devices: tuple[str, ...] = ()
+    generic: tuple[tuple[str, int], ...] = ()  # (name, how many): GPUs, licences; what there is says the host
 
     @property
     def whole_cpus(self) -> bool:
@@ -182,6 +183,7 @@ def from_json(data: dict[str, Any]) -> JobSpec:
                     "io": Io(**resources["io"]),
                     "hugepages": tuple((size, count) for size, count in resources["hugepages"]),
                     "devices": tuple(resources["devices"]),
+                    "generic": tuple((name, count) for name, count in resources.get("generic", ())),
                 }
             ),
             "numa": data["numa"] if isinstance(data["numa"], str) else tuple(data["numa"]),

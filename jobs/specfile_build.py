@@ -90,6 +90,7 @@ def _resources(given: Resources) -> spec.Resources:
         io=spec.Io(io.weight, io.read or spec.UNLIMITED, io.write or spec.UNLIMITED),
         hugepages=given.hugepages,
         devices=given.devices,
+        generic=given.generic,
     )
 
 

@@ -32,6 +32,8 @@ LARGEST_UID = 4294967294  # 2^32 - 1 means "no uid" to the kernel
 MOST_CPUS = 8192  # CONFIG_NR_CPUS's upper end on x86-64
 MOST_NUMA_NODES = 1024  # 1 << CONFIG_NODES_SHIFT's upper end
 MOST_WAITED_FOR = 1000  # of one kind of dependency
+GENERIC_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+MOST_GENERIC = 4096
 MOST_PIDS = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
 LARGEST_SCRIPT_BYTES = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -190,6 +192,18 @@ def device(given: object) -> str:
     if not found.startswith("/dev/"):
         raise Refused(f"{show(given)} is not a device; needs a path below /dev")
     return found
+
+
+def generic(given: object) -> tuple[tuple[str, int], ...]:
+    """`{ gpu = 1 }`: names that the host's operator gave, and how many of each. 0 asks for none."""
+    if not isinstance(given, dict):
+        raise Refused(f"{show(given)} is {type_name(given)}; needs a table", hint="write: generic = { gpu = 1 }")
+    found = []
+    for name, count in given.items():
+        if not GENERIC_NAME.fullmatch(name):
+            raise Refused("is not a resource's name; needs a to z, 0 to 9 and _, first a letter", below=(name,))
+        found.append((name, element(name, whole(0, MOST_GENERIC), count)))
+    return tuple(sorted((name, count) for name, count in found if count))
 
 
 def numa(given: object) -> str | tuple[int, ...]:

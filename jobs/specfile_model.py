@@ -142,6 +142,11 @@ class Resources(Table):
     devices: Annotated[tuple[Device, ...], AfterValidator(_no_two_devices)] = Field(
         (), description="Device nodes of the host that the job may open, for example /dev/fuse."
     )
+    generic: Annotated[
+        tuple[tuple[str, int], ...],
+        PlainValidator(keys.generic),
+        WithJsonSchema({"type": "object", "additionalProperties": _integer(0, keys.MOST_GENERIC)}),
+    ] = _default({}, "Resources that the host's operator named, GPUs or licences, for example { gpu = 1 }.")
 
 
 class Placement(Table):

@@ -11,7 +11,7 @@ from jobs.boxes import Box, at, column, element, flow, framed, text, text_width
 from jobs.machine import Block, Node, Part, Thread, View
 from jobs.protocol import Placed
 from jobs.render import printable
-from jobs.topology_text import MEANS, jobs_table, title_of, what_of
+from jobs.topology_text import MEANS, generic_line, jobs_table, title_of, what_of
 from jobs.units import render_size
 
 WIDTH = 1400.0
@@ -199,6 +199,7 @@ def _piece(job: Placed, number: int, x: float, width: float) -> list[str]:
 
 def _key(view: View) -> Box:
     lines = [_key_line(number, job, says) for number, (job, says) in enumerate(jobs_table(view))]
+    lines += [_row(Box(CELL_WIDTH, CELL_HEIGHT, ()), generic_line(item)) for item in view.generic]
     uses = {thread.use: thread for node in view.nodes for part in node.parts for core in part.cores for thread in core}
     for use in ("free", "idle", "offline", "isolated", "outside"):
         if use in uses:

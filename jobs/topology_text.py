@@ -14,9 +14,9 @@ from itertools import groupby
 from string import ascii_lowercase
 
 from jobs import cpuset
-from jobs.machine import Block, Node, Part, Thread, View
+from jobs.machine import Block, Node, Part, Resource, Thread, View
 from jobs.protocol import Placed
-from jobs.render import printable
+from jobs.render import generic_of, printable
 from jobs.units import render_size
 
 _SIGNS = {"free": "·", "idle": "-", "several": "%", "offline": "×", "isolated": "!", "outside": "?"}
@@ -39,6 +39,7 @@ def draw(view: View, width: int = 100) -> str:
     for block in view.blocks:
         lines += _block(block, labels, width)
     lines += _distances(view)
+    lines += ["", *map(generic_line, view.generic)] if view.generic else []
     signs = dict.fromkeys(_use(thread) for thread in _threads(view))
     lines += ["", "  ".join(f"{_SIGNS[use]} {MEANS[use]}" for use in _SIGNS if use in signs)]
     if view.placed:
@@ -220,6 +221,12 @@ def _distances(view: View) -> list[str]:
     return ["", head, *rows]
 
 
+def generic_line(item: Resource) -> str:
+    """`gpu: 4, 1 free; memory node 0: 0-1, memory node 1: 2-3`"""
+    places = [f"memory node {node}: {cpuset.render(numbers)}" for node, numbers in item.where if node >= 0]
+    return f"{item.name}: {item.total}, {item.free} free" + (f"; {', '.join(places)}" if places else "")
+
+
 def jobs_table(view: View) -> list[tuple[Placed, str]]:
     """Each job with what it has, in words."""
     held: dict[int, list[str]] = {}
@@ -227,7 +234,8 @@ def jobs_table(view: View) -> list[tuple[Placed, str]]:
         for number, size in node.held:
             held.setdefault(number, []).append(f"node {node.id} {render_size(size)}")
     return [
-        (job, f"{_who(job)}, {job.state}: {_cpus_of(job)}; memory: {', '.join(held.get(number, ['none']))}")
+        (job, f"{_who(job)}, {job.state}: {_cpus_of(job)}; memory: {', '.join(held.get(number, ['none']))}"
+              f"{'; ' if job.generic else ''}{generic_of(job.generic)}")
         for number, job in enumerate(view.placed)
     ]
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One dimension that is short. `unit`: "cpus" | "bytes" | "pages" | "ports" | "jobs" | "".
+    """One dimension that is short. `unit`: "cpus" | "bytes" | "pages" | "ports" | "jobs" | "" | the name of
+    a generic resource.
 
     `blockers`: jobs that hold what is wanted, at most `MOST_BLOCKERS`, lowest id first.
     """
 
-    dimension: str  # "cpus", "memory", "hugepages:2097152", "port:8080/tcp", "jobs", "order"
+    dimension: str  # "cpus", "memory", "hugepages:2097152", "generic:gpu", "port:8080/tcp", "jobs", "order"
     wanted: float
     available: float
     unit: str = ""

@@ -83,6 +83,7 @@ class Inputs:
     upper_fd: int = -1  # or its descriptor; neither: a tmpfs
     hosts_dir: str = ""  # host folder with the file `hosts`, which may be replaced by rename at any time
     resolv: str = ""
+    devices: tuple[str, ...] = ()  # device nodes of the host that come with its generic resources
     cpus: tuple[int, ...] = ()
     nodes: tuple[int, ...] = ()  # the host's memory nodes
     mounts: tuple[BoundMount, ...] = ()
@@ -175,7 +176,7 @@ def _host_power(inputs: Inputs) -> list[Step]:
     """Detached mounts. The overlay comes after the binds: for it the host's mount namespace is left."""
     image_owner = inputs.id_base if inputs.image.idmapped else 0
     found: list[Step] = [s.Bind(f"dev/{name}", f"/dev/{name}", read_only=False, device=True) for name in DEVICES]
-    found += [s.Bind(path, path, read_only=False, device=True) for path in inputs.spec.resources.devices]
+    found += [s.Bind(path, path, read_only=False, device=True) for path in _devices(inputs)]
     found.append(s.Bind("init", inputs.init))
     if inputs.hosts_dir:
         found.append(s.Bind("hosts", inputs.hosts_dir))
@@ -202,6 +203,10 @@ def _host_power(inputs: Inputs) -> list[Step]:
     if inputs.hosts_dir:  # a link, so that the file's replacement by rename is seen inside
         found.append(s.RootFile("/etc/hosts", image_owner, link=f"{OWN}/hosts.d/hosts"))
     return found
+
+
+def _devices(inputs: Inputs) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*inputs.spec.resources.devices, *inputs.devices)))
 
 
 def _submounts(inputs: Inputs) -> list[str]:
@@ -316,7 +321,7 @@ def _dev(inputs: Inputs, half: str) -> list[Step]:
     found: list[Step] = [s.Fresh("tmpfs", "/dev", (("mode", "755"), ("size", "64k")), plain=True)]
     found += [s.Place(f"dev/{name}", f"/dev/{name}") for name in DEVICES]
     found += [s.Folder(path) for path in ("/dev/pts", "/dev/shm", "/dev/mqueue")]
-    found += [s.Place(path, path) for path in inputs.spec.resources.devices]
+    found += [s.Place(path, path) for path in _devices(inputs)]
     pts = (("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", str(TTY_GROUP)))
     found += [
         s.Fresh("devpts", "/dev/pts", pts, executable=False),

@@ -18,7 +18,7 @@ def never(spec: JobSpec, capacity: Capacity, caps: HostCaps) -> tuple[str, ...]:
     """One reason per thing this host can't give, each beginning with the spec's key; empty: it could run."""
     pages = _hugepages(spec.resources, caps)
     return (*(pages or _placement(spec, capacity)), *_controllers(spec.resources, caps), *_namespaces(spec, caps),
-            *_ports(spec))  # fmt: skip
+            *_ports(spec), *_devices(spec, capacity))  # fmt: skip
 
 
 def _placement(spec: JobSpec, capacity: Capacity) -> list[str]:
@@ -32,6 +32,16 @@ def _hugepages(wanted: Resources, caps: HostCaps) -> list[str]:
         f"resources.hugepages: this host has no pages of {render_size(size)}; it has {has}"
         for size, count in wanted.hugepages
         if count and size not in caps.hugepage_sizes
+    ]
+
+
+def _devices(spec: JobSpec, capacity: Capacity) -> list[str]:
+    """What is given by number is not taken by path."""
+    return [
+        f"resources.devices: {path} belongs to '{name}'; ask for it with resources.generic.{name}"
+        for path in spec.resources.devices
+        for name, item in capacity.generic.items()
+        if any(path in instance.devices for instance in item.instances)
     ]
 
 

@@ -1,14 +1,15 @@
 """The placement algorithm: exact CPUs, memory and huge pages for one demand, or None. Pure.
 
-Node sets are tried from few nodes to many; of those that fit, the nearest wins, then the one on which the job has few
-last-level caches and few cores, then the tightest (best fit), so that large free blocks stay whole. Which CPUs of a
-node: scheduler/cores. Memory on several nodes is reserved by parts; the kernel keeps the sum (memory limit) and the
+Node sets are tried from few nodes to many; of those that fit, the one nearest to the generic resources (GPUs) wins,
+then the nearest together, then the one on which the job has few last-level caches and few cores, then the one beside
+which few GPUs are free, then the tightest (best fit), so that large free blocks stay whole. Which CPUs of a node:
+scheduler/cores. Memory on several nodes is reserved by parts; the kernel keeps the sum (memory limit) and the
 nodes (cpuset.mems), not the parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import combinations
 from operator import or_
@@ -25,6 +26,8 @@ def allocate(ledger: Ledger, demand: Demand, *, headroom: bool = True, prefer: I
     """The best placement now. `prefer`: nodes that hold the job's pages already. Ports are not looked at here."""
     offer = Offer(ledger, demand, headroom)
     if demand.wide >= len(ledger.capacity.least_cores) or not offer.enough(tuple(ledger.capacity.node)):
+        return None
+    if not offer.has_generic():
         return None
     liked = frozenset(prefer)
     for sets in node_sets(ledger.capacity, demand.numa):
@@ -57,12 +60,12 @@ def _best(offer: Offer, sets: Iterable[tuple[int, ...]], liked: frozenset[int]) 
     capacity, wide = offer.ledger.capacity, offer.demand.wide
     least_harm = (0, capacity.least_parts[wide], capacity.least_cores[wide], 0, 0)
     best: tuple[tuple[object, ...], Placement] | None = None
-    for far, sockets, cpus, memory, nodes in cheap:
+    for away, far, sockets, *left, nodes in cheap:
         placement = _on(offer, nodes)
         if placement is None:
             continue
         harm = _harm(offer, placement, liked)
-        rank = (harm[0], far, sockets, *harm[1:], cpus, memory, nodes)
+        rank = (harm[0], away, far, sockets, *harm[1:], *left, nodes)
         if best is None or rank < best[0]:
             best = rank, placement
         if harm == least_harm:
@@ -70,12 +73,14 @@ def _best(offer: Offer, sets: Iterable[tuple[int, ...]], liked: frozenset[int]) 
     return best[1] if best else None
 
 
-def _nearness(offer: Offer, nodes: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Smaller is better: near, on few sockets, few CPUs and bytes left beside it."""
+def _nearness(offer: Offer, nodes: tuple[int, ...]) -> tuple[int, int, int, int, int, int]:
+    """Smaller is better: near to its devices, near together, on few sockets, few devices, CPUs and bytes beside it."""
     ledger, capacity = offer.ledger, offer.ledger.capacity
     return (
+        offer.away(nodes),
         sum(capacity.far(one, other) for one, other in combinations(nodes, 2)),
         reduce(or_, map(capacity.sockets.__getitem__, nodes)).bit_count(),
+        offer.beside(nodes),
         sum(map(ledger.free_count, nodes)),
         sum(ledger.free_memory(node, headroom=False) for node in nodes),
     )
@@ -105,6 +110,7 @@ def _on(offer: Offer, nodes: tuple[int, ...]) -> Placement | None:
     if pages is None or memory is None:
         return None
     mems = {node for node, _ in memory} | {node for node, _, _ in pages}
+    generic = offer.generic(nodes)
     return Placement(
         node_id=ledger.capacity.node_id,
         cpus=tuple(sorted(picked.cpus)),
@@ -115,6 +121,19 @@ def _on(offer: Offer, nodes: tuple[int, ...]) -> Placement | None:
         memory=memory,
         hugepages=pages,
         idle=tuple(sorted(picked.idle)),
+        generic=tuple(sorted((*demand.kept, *generic.items()))),
+        given_back=tuple(name for name in generic if ledger.capacity.generic[name].release_when_frozen),
+        devices=(*demand.devices, *_devices(ledger.capacity, generic)),
+    )
+
+
+def _devices(capacity: Capacity, generic: Mapping[str, tuple[int, ...]]) -> Iterable[str]:
+    """Each once: instances may share a control node."""
+    return dict.fromkeys(
+        path
+        for name, numbers in generic.items()
+        for number in numbers
+        for path in capacity.generic[name].instances[number].devices
     )
 
 
@@ -159,5 +178,8 @@ def on_empty(capacity: Capacity, demand: Demand) -> Callable[[tuple[int, ...]], 
     """Whether a set of nodes would do if nothing ran there."""
     offer = Offer(Ledger(capacity), demand, headroom=False)
     return lambda nodes: (
-        demand.wide < len(capacity.least_cores) and offer.enough(nodes) and _on(offer, nodes) is not None
+        demand.wide < len(capacity.least_cores)
+        and offer.has_generic()
+        and offer.enough(nodes)
+        and _on(offer, nodes) is not None
     )

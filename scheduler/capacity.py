@@ -1,17 +1,18 @@
-"""What this host can give and who holds it: CPUs, memory, huge pages, published ports. Pure.
+"""What this host can give and who holds it: CPUs, memory, huge pages, generic resources, published ports. Pure.
 
 `Capacity` is fixed; `Ledger` is changed by `charge` and `release` with records, and by nothing else. Invariants:
 a CPU is free, exclusively one job's, or shared by fractional jobs whose parts of it sum to at most 1000 thousandths;
-on each memory node Σ reserved(running) + Σ resident(frozen) ≤ its memory. A charge that breaks one raises.
+on each memory node Σ reserved(running) + Σ resident(frozen) ≤ its memory; an instance of a generic resource is one
+job's. A charge that breaks one raises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.host import NumaNode, Topology
+from jobs.host import Generic, NumaNode, Topology
 from jobs.placement import Placement
 from jobs.record import Record, State
 from scheduler.cores import Core, Part, least_to_cover, parts_of
@@ -45,6 +46,7 @@ class Capacity:
     max_jobs: int = 1000  # running or frozen at a time
     least_parts: tuple[int, ...] = (0,)  # at least so many parts for n CPUs
     least_cores: tuple[int, ...] = (0,)
+    generic: Mapping[str, Generic] = field(default_factory=dict)
 
     @classmethod
     def of(cls, topology: Topology, *, reserve_bytes: int = 0, node_id: str = "", max_jobs: int = 1000) -> Capacity:
@@ -86,11 +88,16 @@ class Capacity:
             max_jobs=max_jobs,
             least_parts=least_to_cover(len(part.cpus) for part in every),
             least_cores=least_to_cover(len(core) for part in every for core in part.cores),
+            generic={item.name: item for item in topology.generic},
         )
 
     def far(self, one: int, other: int) -> int:
         """ACPI SLIT distance: 10 is local; 20 where the firmware says nothing (as Linux's REMOTE_DISTANCE)."""
         return _far(self.distance, one, other)
+
+    def away(self, node: int, nodes: Iterable[int]) -> int:
+        """Distance of a device's node from the nearest of these beyond a local one's; 0 where nobody says."""
+        return 0 if node < 0 else min(self.far(node, other) for other in nodes) - self.far(node, node)
 
     @property
     def cpus(self) -> int:
@@ -112,13 +119,15 @@ class Hold:
     pages: tuple[tuple[int, int, int], ...] = ()
     ports: tuple[tuple[str, int], ...] = ()
     counts: bool = False  # against max_jobs
+    generic: tuple[tuple[str, int], ...] = ()  # (name, instance)
 
 
 NOTHING = Hold()
 
 
 def hold_of(record: Record) -> Hold:
-    """A frozen job keeps its resident memory, on each of its nodes at worst all of it; ports stay until clean-up."""
+    """A frozen job keeps its resident memory, on each of its nodes at worst all of it, and the devices that it has
+    open; ports stay until clean-up."""
     ports = ports_of(record) if record.attempt and not record.cleaned else ()
     home = record.home
     if not record.state.on_node or home is None:
@@ -126,6 +135,7 @@ def hold_of(record: Record) -> Hold:
     if record.state is not State.FROZEN:
         return hold_for(home, ports)
     cpus = hold_for(record.placement) if record.placement else NOTHING
+    kept = [row for row in home.generic if row[0] not in home.given_back]
     resident = tuple((node, min(size, record.resident_bytes)) for node, size in home.memory)
     return Hold(
         exclusive=cpus.exclusive,
@@ -135,6 +145,7 @@ def hold_of(record: Record) -> Hold:
         pages=home.hugepages,
         ports=ports,
         counts=True,
+        generic=cpus.generic or _each(kept),
     )
 
 
@@ -166,13 +177,15 @@ class Ledger:
     ports: dict[tuple[str, int], set[int]] = field(default_factory=dict)
     jobs: int = 0
     busy: dict[int, int] = field(default_factory=dict)  # NUMA node → its CPUs that are not free
+    generic: dict[tuple[str, int], int] = field(default_factory=dict)  # (name, instance) → job
     generation: int = field(default=0, compare=False)  # grows whenever something is given back
 
     def copy(self) -> Ledger:
         return Ledger(
             self.capacity, dict(self.holds), dict(self.owner), dict(self.shared), dict(self.memory), dict(self.pages),
             {node: dict(jobs) for node, jobs in self.growth.items()},
-            {port: set(jobs) for port, jobs in self.ports.items()}, self.jobs, dict(self.busy), self.generation,
+            {port: set(jobs) for port, jobs in self.ports.items()}, self.jobs, dict(self.busy),
+            dict(self.generic), self.generation,
         )  # fmt: skip
 
     # ── what is left ────────────────────────────────────────────────────────────────────────────────────────────
@@ -212,6 +225,9 @@ class Ledger:
         for node, size, pages in placement.hugepages:
             if self.free_pages(node, size) < pages:
                 return f"memory node {node} has less than {pages} pages of {size} bytes free"
+        for name, number in _each(placement.generic):
+            if (name, number) in self.generic:
+                return f"{name} {number} is not free"
         return ""
 
     # ── changes ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -226,9 +242,13 @@ class Ledger:
         for cpu, part in hold.shared:
             if self.milli_left(cpu) < part:
                 raise Overcommitted(f"CPU {cpu} has less than {part}/1000 left for job {job}")
+        for name, number in hold.generic:
+            if (name, number) in self.generic:
+                raise Overcommitted(f"{name} {number} for job {job} is not free: {self.generic[name, number]}")
         self.holds[job] = hold
         self._add(hold, 1)
         self.owner.update(dict.fromkeys(hold.exclusive, job))
+        self.generic.update(dict.fromkeys(hold.generic, job))
         for node, size in hold.growth:
             self.growth.setdefault(node, {})[job] = size
         for port in hold.ports:
@@ -243,6 +263,8 @@ class Ledger:
         self._add(hold, -1)
         for cpu in hold.exclusive:
             del self.owner[cpu]
+        for instance in hold.generic:
+            del self.generic[instance]
         for node, _ in hold.growth:
             del self.growth[node][job]
             if not self.growth[node]:
@@ -277,7 +299,12 @@ def hold_for(placement: Placement, ports: tuple[tuple[str, int], ...] = ()) -> H
         pages=placement.hugepages,
         ports=ports,
         counts=True,
+        generic=_each(placement.generic),
     )
+
+
+def _each(given: Iterable[tuple[str, tuple[int, ...]]]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, number) for name, numbers in given for number in numbers)
 
 
 def _sum(sums: dict[Any, int], key: Any, amount: int) -> None:

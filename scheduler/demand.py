@@ -19,6 +19,9 @@ class Demand:
     numa: str | tuple[int, ...] = "local"
     whole_cores: bool = False  # all threads of each core that it uses
     ports: tuple[tuple[str, int], ...] = ()
+    generic: tuple[tuple[str, int], ...] = ()  # (name, how many)
+    kept: tuple[tuple[str, tuple[int, ...]], ...] = ()  # (name, instances): what a frozen job never gave back
+    devices: tuple[str, ...] = ()  # the nodes of those
 
     @property
     def wide(self) -> int:
@@ -40,11 +43,22 @@ def demand_of(spec: JobSpec) -> Demand:
         numa=spec.numa,
         whole_cores=spec.cores == "whole" and wanted.whole_cpus,
         ports=tuple(sorted({(item.protocol, item.host_port) for item in spec.network.publish})),
+        generic=tuple(sorted((name, count) for name, count in wanted.generic if count)),
     )
 
 
 def thaw_demand(record: Record) -> Demand:
-    """Of a frozen job. Its huge pages can't move (they are reserved, not migrated), so they pin it to their nodes."""
+    """Of a frozen job. Its huge pages can't move (they are reserved, not migrated), so they pin it to their nodes.
+    Of the generic resources it needs those that it gave back; the devices that it has open are its own still.
+    """
     demand, home = demand_of(record.spec), record.home
-    pinned = home is not None and bool(demand.hugepages)
-    return replace(demand, numa=home.mems if pinned and home else demand.numa, ports=())
+    if home is None:
+        return replace(demand, ports=())
+    return replace(
+        demand,
+        numa=home.mems if demand.hugepages else demand.numa,
+        ports=(),
+        generic=tuple((name, count) for name, count in demand.generic if name in home.given_back),
+        kept=tuple(row for row in home.generic if row[0] not in home.given_back),
+        devices=home.devices,
+    )

@@ -20,6 +20,7 @@ class Offer:
     _memory: dict[int, int] = field(default_factory=dict)
     _free: dict[int, tuple[tuple[int, Free], ...]] = field(default_factory=dict)
     _roomy: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    _instances: dict[str, dict[int, list[int]]] = field(default_factory=dict)
 
     def memory(self, node: int) -> int:
         """Bytes."""
@@ -33,6 +34,48 @@ class Offer:
         if wanted and sum(map(ledger.free_count, nodes)) < wanted:
             return False
         return sum(map(self.memory, nodes)) >= self.demand.memory_bytes
+
+    def instances(self, name: str) -> dict[int, list[int]]:
+        """Memory node → the free instances of a generic resource there; -1: those of no node."""
+        if name not in self._instances:
+            held, found = self.ledger.generic, dict[int, list[int]]()
+            known = self.ledger.capacity.generic.get(name)
+            for number, instance in enumerate(known.instances if known else ()):
+                if instance.there and (name, number) not in held:
+                    found.setdefault(instance.node, []).append(number)
+            self._instances[name] = found
+        return self._instances[name]
+
+    def has_generic(self) -> bool:
+        return all(sum(map(len, self.instances(name).values())) >= count for name, count in self.demand.generic)
+
+    def generic(self, nodes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Name → instances: the nearest to these nodes, of equals those of few nodes. There must be so many."""
+        return {name: self._nearest_of(name, count, nodes) for name, count in self.demand.generic}
+
+    def _nearest_of(self, name: str, wanted: int, nodes: tuple[int, ...]) -> tuple[int, ...]:
+        free, far, taken = self.instances(name), dict[int, list[int]](), list[int]()
+        for node in free:
+            far.setdefault(self.ledger.capacity.away(node, nodes), []).append(node)
+        for _, alike in sorted(far.items()):
+            counts = fill({node: len(free[node]) for node in alike}, wanted - len(taken))
+            taken += [number for node, count in counts.items() for number in free[node][:count]]
+        return tuple(sorted(taken))
+
+    def away(self, nodes: tuple[int, ...]) -> int:
+        """How far the generic resources would be from these nodes; 0: none is elsewhere."""
+        known, away = self.ledger.capacity.generic, self.ledger.capacity.away
+        rows = (*self.generic(nodes).items(), *self.demand.kept)
+        return sum(
+            away(known[name].instances[number].node, nodes)
+            for name, numbers in rows
+            for number in numbers
+            if name in known and number < len(known[name].instances)
+        )
+
+    def beside(self, nodes: tuple[int, ...]) -> int:
+        """Free generic resources of these nodes, for which CPUs near them are worth keeping."""
+        return sum(len(self.instances(name).get(node, ())) for name in self.ledger.capacity.generic for node in nodes)
 
     def cpus(self, nodes: Iterable[int]) -> Picked | None:
         """Of one kind of cores if possible: whole CPUs of the fastest, fractions of the slowest that have room."""

@@ -21,6 +21,7 @@ def reasons(free: Ledger, demand: Demand, job: int, protected: int = 0, *, headr
         *_cpus(free, demand, nodes),
         *_memory(free, demand, nodes, headroom),
         *_pages(free, demand, nodes),
+        *_generic(free, demand),
     ]
     if not found:
         found = [Reason("placement", 1, 0, detail="no set of memory nodes has the CPUs and the memory together")]
@@ -51,6 +52,13 @@ def impossible(capacity: Capacity, demand: Demand) -> str:
         pages = sum(capacity.pages.get((node.id, size), 0) for node in nodes)
         if wanted > pages:
             return f"resources.hugepages: {wanted} of {render_size(size)} wanted, this host has {pages}{where}"
+    for name, wanted in demand.generic:
+        if name not in capacity.generic:
+            has = ", ".join(sorted(capacity.generic)) or "none"
+            return f"resources.generic.{name}: this host has no such resource; it has {has}"
+        there = sum(each.there for each in capacity.generic[name].instances)
+        if wanted > there:
+            return f"resources.generic.{name}: {wanted} wanted, this host has {there}"
     return "no set of memory nodes of this host has the CPUs, the memory and the huge pages together"
 
 
@@ -113,4 +121,15 @@ def _pages(free: Ledger, demand: Demand, nodes: list[NumaNode]) -> list[Reason]:
         if have < wanted:
             holders = (job for job, hold in free.holds.items() if any(row[1] == size for row in hold.pages))
             found.append(Reason(f"hugepages:{size}", wanted, have, "pages", _some(holders)))
+    return found
+
+
+def _generic(free: Ledger, demand: Demand) -> list[Reason]:
+    found = []
+    for name, wanted in demand.generic:
+        instances = free.capacity.generic[name].instances if name in free.capacity.generic else ()
+        have = sum(each.there and (name, number) not in free.generic for number, each in enumerate(instances))
+        if have < wanted:
+            holders = (job for (other, _), job in free.generic.items() if other == name)
+            found.append(Reason(f"generic:{name}", wanted, have, name, _some(holders)))
     return found

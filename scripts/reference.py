@@ -17,7 +17,9 @@ from typing import Any
 
 import click
 
-from config.settings import Settings
+from config.generic import KEYS as GENERIC_KEYS
+from config.generic import GenericSetting
+from config.settings import TABLES, Settings
 from jobs import errors, events, states
 from jobs.cli import main as cli
 from jobs.record import FINAL, State
@@ -117,7 +119,14 @@ def setting_rows() -> list[tuple[str, Any, str]]:
     """(name, default, comment) in the order of the class."""
     source = inspect.getsource(Settings)
     comments = dict(re.findall(r"^    (\w+): \w+ = .*?  # (.*)$", source, re.MULTILINE))
-    return [(field.name, field.default, comments[field.name]) for field in fields(Settings)]
+    return [(field.name, field.default, comments[field.name]) for field in fields(Settings) if field.name not in TABLES]
+
+
+def generic_rows() -> list[tuple[str, str]]:
+    """(key of a table [generic.NAME], comment)."""
+    source = inspect.getsource(GenericSetting)
+    comments = dict(re.findall(r"^    (\w+): .* = .*?  # (.*)$", source, re.MULTILINE))
+    return [(key, comments[key]) for key in GENERIC_KEYS]
 
 
 def settings() -> str:
@@ -129,6 +138,13 @@ def settings() -> str:
     ]  # fmt: skip
     for name, default, comment in setting_rows():
         lines.append(f"| `{name}` | `JOBS_{name.upper()}` | {_code(default)} | {_cell(comment)} |")
+    lines += [
+        "", "## [generic.NAME]\n",
+        "A resource that jobs ask for by its name: [GPUs, licences](../howto/generic.md). Either `devices` or `count` "
+        "is needed.\n",
+        "| key | |", "|---|---|",
+    ]  # fmt: skip
+    lines += [f"| `{key}` | {_cell(comment)} |" for key, comment in generic_rows()]
     return "\n".join([*lines, ""])
 
 
@@ -139,6 +155,9 @@ def defaults() -> str:
     ]  # fmt: skip
     for name, default, comment in setting_rows():
         lines += [f"# {comment}", f"{name} = {json.dumps(default)}", ""]
+    lines += ["# resources that jobs ask for by name; docs/howto/generic.md", "# [generic.gpu]"]
+    lines += ['# devices = ["/dev/nvidia0", "/dev/nvidia1"]', '# shared = ["/dev/nvidiactl", "/dev/nvidia-uvm"]', ""]
+    lines += ["# [generic.licence_solver]", "# count = 5", ""]
     return "\n".join(lines)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from jobs import events as ev
 from jobs.events import Owner
-from jobs.host import NumaNode, Topology
+from jobs.host import Generic, Instance, NumaNode, Topology
 from jobs.placement import Placement
 from jobs.record import Record
 from jobs.spec import JobSpec, Network, Publish, Resources
@@ -23,7 +24,7 @@ BOB = Owner(uid=1001, gid=1001, name="bob")
 
 def a_host(
     *, nodes: int = 1, cpus_per_node: int = 4, memory_per_node: int = 8 * GIB, threads: int = 1,
-    hugepages: Sequence[tuple[int, int]] = (), memory_only: int = 0,
+    hugepages: Sequence[tuple[int, int]] = (), memory_only: int = 0, generic: Sequence[Generic] = (),
 ) -> Topology:  # fmt: skip
     """`threads` CPUs of neighbouring numbers are one core; nodes are 20 apart; `memory_only` nodes come last."""
     count = nodes + memory_only
@@ -41,7 +42,18 @@ def a_host(
         siblings=tuple(
             tuple(range(first, first + threads)) for first in range(0, nodes * cpus_per_node, threads) if threads > 1
         ),
+        generic=tuple(generic),
     )
+
+
+def gpus(*nodes: int) -> Generic:
+    """One on each of these memory nodes, numbered in their order."""
+    return Generic("gpu", tuple(Instance((f"/dev/gpu{number}", "/dev/gpuctl"), node)
+                                for number, node in enumerate(nodes)))  # fmt: skip
+
+
+def licences(count: int, *, name: str = "licence", release_when_frozen: bool = False) -> Generic:
+    return Generic(name, (Instance(),) * count, release_when_frozen)
 
 
 def a_capacity(*, reserve_bytes: int = 0, max_jobs: int = 1000, **host: Any) -> Capacity:
@@ -50,7 +62,8 @@ def a_capacity(*, reserve_bytes: int = 0, max_jobs: int = 1000, **host: Any) -> 
 
 def a_job(
     *, cpus: float = 1, memory: int = 256 * MIB, name: str = "job", numa: Any = "local", priority: int = 50,
-    hugepages: Sequence[tuple[int, int]] = (), publish: Iterable[int] = (), time_limit_s: float = 0.0, **spec: Any,
+    hugepages: Sequence[tuple[int, int]] = (), publish: Iterable[int] = (), time_limit_s: float = 0.0,
+    generic: Mapping[str, int] = MappingProxyType({}), **spec: Any,
 ) -> JobSpec:  # fmt: skip
     return JobSpec(
         name=name,
@@ -58,7 +71,7 @@ def a_job(
         priority=priority,
         numa=numa,
         time_limit_s=time_limit_s,
-        resources=Resources(cpus=cpus, memory_bytes=memory, hugepages=tuple(hugepages)),
+        resources=Resources(cpus=cpus, memory_bytes=memory, hugepages=tuple(hugepages), generic=tuple(generic.items())),
         network=Network(publish=tuple(Publish(port, port) for port in publish)),
         **spec,
     )

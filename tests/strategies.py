@@ -30,6 +30,7 @@ RESOURCES = st.builds(
     io=st.builds(Io, st.integers(1, 10000), st.integers(-1, 1 << 40), st.integers(-1, 1 << 40)),
     hugepages=st.lists(st.tuples(SIZES, SMALL), max_size=2).map(tuple),
     devices=st.lists(TEXT, max_size=2).map(tuple),
+    generic=st.lists(st.tuples(TEXT, SMALL), max_size=2).map(tuple),
 )
 NETWORKS = st.builds(
     Network,
@@ -95,6 +96,9 @@ PLACEMENTS = st.builds(
     memory=st.lists(st.tuples(SMALL, SIZES), max_size=2).map(tuple),
     hugepages=st.lists(st.tuples(SMALL, SIZES, SMALL), max_size=2).map(tuple),
     idle=st.lists(SMALL, max_size=3).map(tuple),
+    generic=st.lists(st.tuples(TEXT, st.lists(SMALL, max_size=2).map(tuple)), max_size=2).map(tuple),
+    given_back=st.lists(TEXT, max_size=1).map(tuple),
+    devices=st.lists(TEXT, max_size=2).map(tuple),
 )
 _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     "int": SMALL,

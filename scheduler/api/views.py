@@ -42,6 +42,7 @@ def view(
         memory_limit_bytes=spec.resources.memory_bytes,
         queue=record.spec.queue,
         account=record.account,
+        generic_wanted=spec.resources.generic,
         submitted_at=record.submitted_at,
         started_at=record.started_at,
         ended_at=record.ended_at,
@@ -59,6 +60,7 @@ def view(
         mems=place.mems if place else (),
         exclusive=place.exclusive if place else False,
         idle=place.idle if place else (),
+        generic=_instances(record),
         node_id=place.node_id if place else "",
         address=record.address,
         freezer=record.freezer,
@@ -114,4 +116,13 @@ def _placed(record: Record, known: bool) -> Placed:
         exclusive=place.exclusive if place else False,
         shares=place.shares if place else 0.0,
         memory=hold_of(record).memory,
+        generic=_instances(record),
     )
+
+
+def _instances(record: Record) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """(name, instances) of the generic resources that it holds now."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, number in hold_of(record).generic:
+        found[name] = (*found.get(name, ()), number)
+    return tuple(found.items())

@@ -5,13 +5,15 @@ Opening takes over what a killed daemon left; closing leaves what running jobs n
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import socket
+import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import anyio
@@ -31,6 +33,7 @@ from runtime.client import Launcher
 from runtime.images.helper import HelperResult
 from runtime.images.store import ImageStore
 from runtime.images.uppers import Uppers
+from scheduler.generic import Look, missing, present
 from scheduler.node.leases import IdBlocks, SlotPool
 from scheduler.node.link import LauncherLink
 from scheduler.topology import read_topology
@@ -80,7 +83,21 @@ def probe(settings: Settings) -> tuple[HostCaps, Topology]:
     caps = hostcaps.probe(f"{settings.run_dir}/cgroup")
     if settings.freezer == "v1":
         caps = hostcaps.forced_v1(caps)
-    return caps, read_topology(_text, os.listdir, use_isolated_cpus=settings.use_isolated_cpus)
+    seen = read_topology(_text, os.listdir, use_isolated_cpus=settings.use_isolated_cpus)
+    generic = present(settings.generic, Look(glob.glob, device_number, _text))
+    for line in missing(generic):
+        log.warning("%s", line)
+    return caps, replace(seen, generic=generic)
+
+
+def device_number(path: str) -> str:
+    """ "char/1:3" or "block/7:0": its folder below /sys/dev; "" for what is no device node."""
+    try:
+        found = os.lstat(path)  # a link could lead elsewhere a moment later
+    except OSError:
+        return ""
+    kind = "char" if stat.S_ISCHR(found.st_mode) else "block" if stat.S_ISBLK(found.st_mode) else ""
+    return f"{kind}/{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}" if kind else ""
 
 
 def _text(path: str) -> str:

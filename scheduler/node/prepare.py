@@ -23,6 +23,7 @@ from runtime import exitrecord
 from runtime.cgroups.group import JobGroup
 from runtime.cgroups.limits import Limits, limits_of
 from runtime.plan import BoundMount, Identity, ImageRoot, Inputs, exec_request, identity, plan
+from scheduler.generic import variables
 from scheduler.node.devices import rules_for
 from scheduler.node.host import Host
 from scheduler.node.leases import Slot, extra_ids
@@ -62,7 +63,7 @@ def limits(host: Host, record: Record) -> Limits:
         cpu_weight=record.cpu_weight,
         io_weight=record.io_weight,
         network_class=record.network_class,
-        devices=rules_for(record.spec.resources.devices),
+        devices=rules_for(dict.fromkeys((*record.spec.resources.devices, *record.placement.devices))),
         interfaces=host.interfaces,
         io_devices=host.io_devices,
     )
@@ -137,6 +138,7 @@ def _inputs(host: Host, record: Record, id_base: int, group: JobGroup) -> Inputs
     """All but the descriptors."""
     uids, gids = _wanted_ids(record.spec, record.owner)
     execution = str(record.execution)
+    place = record.placement or record.home
     return Inputs(
         execution_id=execution,
         spec=record.spec,
@@ -158,6 +160,8 @@ def _inputs(host: Host, record: Record, id_base: int, group: JobGroup) -> Inputs
         nodes=tuple(node.id for node in host.topology.nodes if node.memory_bytes),
         hide=(host.settings.state_dir, host.settings.run_dir),
         log_limit_bytes=parse_size(host.settings.log_limit),
+        devices=place.devices if place else (),
+        env=variables(place.generic, host.topology.generic) if place else (),
         seccomp=host.seccomp,
     )
 

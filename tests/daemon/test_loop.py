@@ -285,11 +285,11 @@ async def test_a_round_that_finds_no_space_is_tried_again(tmp_path: Path) -> Non
         await daemon.node.started(daemon.writer, job)
         await quiet(daemon, clock)
         await _most_pages(daemon, full=True)
-        with pytest.raises(DiskFull):
-            while True:  # what the last page still holds
-                await daemon.writer.propose(
-                    job, lambda record: ev.PriorityChanged(job, urgency=record.urgency % 100 + 1)
-                )
+        for small in (lambda record: ev.PriorityChanged(job, urgency=record.urgency % 100 + 1),
+                      lambda record: ev.ResumeRequested(job, "owner")):  # fmt: skip
+            with pytest.raises(DiskFull):
+                while True:  # what the last pages still hold
+                    await daemon.writer.propose(job, small)
         await quiet(daemon, clock)
         daemon.node.ran[job] = 60.0
         clock.advance(60.0)

@@ -16,7 +16,7 @@ from scheduler.actions import ThawPlace
 from scheduler.capacity import MILLI, Capacity, milli
 from scheduler.decide import decide
 from scheduler.world import World
-from tests.builders import GIB, MIB, a_host, a_job
+from tests.builders import GIB, MIB, a_host, a_job, gpus, licences
 from tests.fakes.simulation import Simulation
 
 HOSTS = st.builds(
@@ -27,6 +27,7 @@ HOSTS = st.builds(
     threads=st.sampled_from([1, 2]),
     hugepages=st.sampled_from([(), ((2 * MIB, 16),)]),
     memory_only=st.integers(0, 1),
+    generic=st.sampled_from([(), (gpus(0), licences(2)), (gpus(0, 0, 1), licences(1, release_when_frozen=True))]),
 )
 SPECS = st.builds(
     a_job,
@@ -37,6 +38,7 @@ SPECS = st.builds(
     hugepages=st.sampled_from([(), ((2 * MIB, 8),), ((2 * MIB, 12),)]),
     publish=st.sampled_from([(), (8080,)]),
     time_limit_s=st.sampled_from([0.0, 60.0]),
+    generic=st.sampled_from([{}, {}, {"gpu": 1}, {"gpu": 2}, {"licence": 1}, {"gpu": 1, "licence": 2}]),
     on_lost=st.sampled_from(["fail", "requeue"]),
 )
 REPORTS = ["started", "start_failed", "frozen", "freeze_failed", "thawed", "exited", "lost", "cleaned"]
@@ -157,6 +159,18 @@ class Life(RuleBasedStateMachine):
                 pages[node, size] += count
         assert all(size <= self.sim.capacity.memory[node] for node, size in held.items())
         assert all(count <= self.sim.capacity.pages[key] for key, count in pages.items())
+
+    @invariant()
+    def no_instance_twice(self) -> None:
+        given: Counter[tuple[str, int]] = Counter()
+        for record in self.sim.records.values():
+            place = record.placement or record.home
+            if place is None:
+                continue
+            assert {name: len(numbers) for name, numbers in place.generic} == dict(record.spec.resources.generic)
+            back = place.given_back if record.placement is None else ()
+            given.update((name, number) for name, numbers in place.generic for number in numbers if name not in back)
+        assert all(count == 1 for count in given.values())
 
     @invariant()
     def a_restart_agrees(self) -> None:

@@ -85,7 +85,7 @@ def test_too_large_for_the_table(text: str, error: str) -> None:
         (
             ["resources.cpu=2"],
             "--set: resources.cpu: unknown key; possible here: "
-            "cpu_weight, cpus, devices, hugepages, io, memory, memory_high, memory_min, pids, swap\n"
+            "cpu_weight, cpus, devices, generic, hugepages, io, memory, memory_high, memory_min, pids, swap\n"
             "  hint: did you mean 'cpus'?",
         ),
         (

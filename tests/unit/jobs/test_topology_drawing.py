@@ -14,7 +14,7 @@ from jobs import topology_svg, topology_text
 from jobs.host import Topology
 from jobs.machine import bare, view_of
 from jobs.protocol import Machine, NodeMemory, Placed
-from tests.builders import GIB, a_host
+from tests.builders import GIB, a_host, gpus, licences
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -138,3 +138,14 @@ def test_names_of_users_are_text_and_nothing_else(name: str) -> None:
         "svg", "title", "defs", "pattern", "rect", "path", "g", "text",
     }  # fmt: skip
     assert "\x1b" not in text(machine)
+
+
+def test_generic_resources_stand_below_with_who_has_them() -> None:
+    topology = a_host(nodes=2, generic=[gpus(0, 0, 1), licences(5)])
+    machine = a_machine(topology, a_job(7, 0, generic=(("gpu", (0, 2)), ("licence", (4,)))))
+    drawn = text(machine)
+    assert "gpu: 3, 1 free; memory node 0: 0-1, memory node 1: 2\nlicence: 5, 4 free\n" in drawn
+    assert "a  job 7 encode of alice, running: CPUs 0; memory: none; gpu 0,2, licence 4" in drawn
+    words = "".join(ElementTree.fromstring(topology_svg.draw(view_of(machine))).itertext())
+    assert "gpu: 3, 1 free" in words
+    assert "gpu 0,2, licence 4" in words
