@@ -26,7 +26,7 @@ def read_topology(read: Read, listdir: ListDir, *, use_isolated_cpus: bool = Fal
     """
     online = frozenset(numbers(read, f"{CPU}/online"))
     allowed = _allowed(read, "Cpus_allowed_list")
-    usable = (online & allowed if online and allowed else online or allowed) or frozenset({0})
+    usable = online & allowed or online or allowed or frozenset({0})
     online = online or usable
     isolated = frozenset() if use_isolated_cpus else frozenset(numbers(read, f"{CPU}/isolated"))
     given = usable - isolated or usable

@@ -129,15 +129,15 @@ def test_placements_on_any_topology(topology: Topology, jobs: list[Any]) -> None
 def the_best_of_all(ledger: Ledger, demand: Any) -> Any:
     """By ranking every placement of a group, without any of the short cuts."""
     offer = Offer(ledger, demand, headroom=True)
-    if demand.wide > ledger.capacity.cpus:
+    if demand.wide > ledger.capacity.cpus or not offer.has_generic():
         return None
     for sets in allocation.node_sets(ledger.capacity, demand.numa):
         ranked = []
         for nodes in sets:
             if (placement := allocation._on(offer, nodes)) is not None:
                 harm = allocation._harm(offer, placement, frozenset())
-                far, sockets, *beside = allocation._nearness(offer, nodes)
-                ranked.append(((harm[0], far, sockets, *harm[1:], *beside, nodes), placement))
+                away, far, sockets, *beside = allocation._nearness(offer, nodes)
+                ranked.append(((harm[0], away, far, sockets, *harm[1:], *beside, nodes), placement))
         if ranked:
             return min(ranked, key=lambda pair: pair[0])[1]
     return None

@@ -276,7 +276,8 @@ def test_who_has_them() -> None:
 
 
 def test_variables() -> None:
-    known = (replace(gpus(0, 0, 0), env="CUDA_VISIBLE_DEVICES"), replace(licences(4), env="SEAT"), licences(1, name="x"))
+    gpu, licence = replace(gpus(0, 0, 0), env="CUDA_VISIBLE_DEVICES"), replace(licences(4), env="SEAT")
+    known = (gpu, licence, licences(1, name="x"))
     told = dict(variables((("gpu", (0, 2)), ("licence", (3,)), ("x", (0,)), ("gone", (5,))), known))
     assert told == {
         "JOBS_GENERIC_GPU": "0,2",
