@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.placement import Placement
-from scheduler.capacity import NOTHING, Hold, Ledger
+from scheduler.capacity import NOTHING, Hold, Ledger, hold_for
 
 
 def keep(ledger: Ledger, key: int, place: Placement, held: Hold = NOTHING) -> None:
@@ -24,4 +24,5 @@ def keep(ledger: Ledger, key: int, place: Placement, held: Hold = NOTHING) -> No
         if (count := max(0, wanted - own_pages.get((node, size), 0)))
     )
     cpus = tuple((cpu, left) for cpu in (*place.cpus, *place.idle) if (left := ledger.milli_left(cpu)))
-    ledger.charge(key, Hold(shared=cpus, memory=memory, pages=pages))
+    generic = tuple(each for each in hold_for(place).generic if each not in ledger.generic)
+    ledger.charge(key, Hold(shared=cpus, memory=memory, pages=pages, generic=generic))

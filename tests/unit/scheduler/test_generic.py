@@ -16,6 +16,7 @@ from scheduler.admission import never
 from scheduler.allocate import allocate
 from scheduler.capacity import Ledger, Overcommitted, hold_for, hold_of
 from scheduler.demand import demand_of, thaw_demand
+from scheduler.earmark import keep
 from scheduler.generic import Look, missing, present, variables
 from scheduler.shortage import reasons
 from tests.builders import History, a_capacity, a_job, gpus, licences
@@ -191,6 +192,17 @@ def test_a_charge_of_one_that_is_taken_raises_and_changes_nothing() -> None:
     with pytest.raises(Overcommitted, match="gpu 0 for job 2 is not free: 1"):
         ledger.charge(2, hold_for(other))
     assert ledger == before
+
+
+def test_room_that_is_kept_has_its_devices() -> None:
+    ledger = Ledger(a_capacity(generic=[gpus(0, 0)]))
+    place(ledger, 1, generic={"gpu": 1})
+    claimed = allocate(Ledger(ledger.capacity), demand_of(a_job(generic={"gpu": 2})))
+    assert claimed is not None
+    keep(ledger, -1, claimed)
+    assert granted(ledger, generic={"gpu": 1}) is None
+    ledger.release(1)
+    assert granted(ledger, generic={"gpu": 1}) is not None, "only what was free then is kept"
 
 
 # ── freezing ────────────────────────────────────────────────────────────────────────────────────────────────────────
