@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
-from jobs.runs import Runs, both, count, each, has, minus, plus, runs_of
+from jobs.runs import Runs, both, count, either, has, minus, plus, without
 
 MOST_TASKS = 1_000_000
 LARGEST_INDEX = 999_999_999
@@ -148,11 +148,7 @@ class Progress:
         """Pending tasks that will never begin. Raises ValueError unless all of them are pending."""
         if both(self.pending, positions) != positions:
             raise ValueError("not all of these tasks are pending")
-        if positions == self.pending and not self.bad:
-            return replace(self, pending=(), bad=positions)
-        left, bad = set(each(self.pending)), set(each(self.bad))
-        gone = set(each(positions))
-        return replace(self, pending=runs_of(left - gone), bad=runs_of(bad | gone))
+        return replace(self, pending=without(self.pending, positions), bad=either(self.bad, positions))
 
 
 def progress_from_json(data: dict[str, Any]) -> Progress:

@@ -89,7 +89,7 @@ class Client:
         response = self._stream(f"/v1/jobs/{_part(job)}/logs/{stream}?{query}", follow)
         return int(response.headers.get("x-log-from", start)), response.chunks
 
-    def events(self, *, after: int = 0, job: int | None = None, follow: bool = False) -> Iterator[bytes]:
+    def events(self, *, after: int = 0, job: str | int | None = None, follow: bool = False) -> Iterator[bytes]:
         """JSON lines, in pieces as they come."""
         query = urlencode({"after": after, "follow": str(follow).lower(), **({} if job is None else {"job": job})})
         return self._stream(f"/v1/events?{query}", follow).chunks

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from jobs.needs import Need, need_from_json
 from jobs.placement import Placement
 from jobs.placement import from_json as placement_from_json
 from jobs.spec import JobSpec, from_json, to_json
@@ -62,6 +63,49 @@ class Submitted(Event):
     hold: bool = False
     request_id: str = ""
     spec_digest: str = ""  # sha256 of the TOML text, hex
+    needs: tuple[Need, ...] = ()  # what it waits for
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMade(Event):
+    """A task of an array becomes a job of its own; in the same entry as `TaskBegun` and the placement."""
+
+    kind = "task_made"
+    array: int  # the array's job
+    index: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskBegun(Event):
+    """Of the array: one index less is pending."""
+
+    kind = "task_begun"
+    index: int
+    task: int  # its job
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded(Event):
+    """Of the array, in the same entry as the task's own end."""
+
+    kind = "task_ended"
+    index: int
+    task: int
+    good: bool  # completed
+    status: int  # exit status
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TasksDropped(Event):
+    """Of the array: these indexes were pending and will never begin."""
+
+    kind = "tasks_dropped"
+    indexes: tuple[int, ...]
+    reason: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +245,11 @@ class CancelRequested(Event):
     """`signal` without SIG; after `grace_s` the job is killed."""
 
     kind = "cancel_requested"
-    by: str  # "owner" | "operator" | "time_limit" | "deadline" | "preemption"
+    by: str  # "owner" | "operator" | "time_limit" | "deadline" | "preemption" | "dependency"
     signal: str
     grace_s: float
     at: float = 0.0
+    reason: str = ""  # where there is more to say than by whom
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +290,9 @@ class CleanedUp(Event):
 KINDS: dict[str, type[Event]] = {
     cls.kind: cls
     for cls in (
-        Submitted, HoldReleased, Placed, Started, StartFailed, PauseRequested, ResumeRequested, Preempted, Frozen,
-        FreezeFailed, ThawPlaced, Thawed, Warned, PriorityChanged, CancelRequested, Exited, Lost, CleanedUp,
+        Submitted, TaskMade, TaskBegun, TaskEnded, TasksDropped, HoldReleased, Placed, Started, StartFailed,
+        PauseRequested, ResumeRequested, Preempted, Frozen, FreezeFailed, ThawPlaced, Thawed, Warned, PriorityChanged,
+        CancelRequested, Exited, Lost, CleanedUp,
     )
 }  # fmt: skip
 
@@ -271,7 +317,9 @@ def load(data: dict[str, Any]) -> Event:
         values["placement"] = placement_from_json(values["placement"])
     if "usage" in values:
         values["usage"] = Usage(**values["usage"])
-    for name in ("leftovers", "carriers", "notes"):
+    if "needs" in values:
+        values["needs"] = tuple(need_from_json(need) for need in values["needs"])
+    for name in ("leftovers", "carriers", "notes", "indexes"):
         if name in values:
             values[name] = tuple(values[name])
     return cls(**values)

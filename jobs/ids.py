@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+_JOB = re.compile(r"(\d{1,15})(?:_(\d{1,9}))?")
 _EXECUTION = re.compile(r"(\d{1,15})\.(\d{1,9})\.(\d{1,6})")
 
 
@@ -29,6 +30,14 @@ class ExecutionId:
         if not match or not text.isascii():
             raise ValueError(f"not an execution id: {text!r}")
         return cls(*(int(part) for part in match.groups()))
+
+
+def parse_job(text: str) -> tuple[int, int | None]:
+    """`17` → (17, None); `12_3`, the task of index 3 of the array 12, → (12, 3). Raises ValueError."""
+    match = _JOB.fullmatch(text)
+    if not match or not text.isascii():
+        raise ValueError(f"not the id of a job: {text!r}")
+    return int(match[1]), int(match[2]) if match[2] else None
 
 
 def is_execution_id(text: str) -> bool:

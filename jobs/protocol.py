@@ -196,6 +196,7 @@ class Accepted:
 
     jobs: tuple[int, ...]
     names: tuple[str, ...]
+    tasks: tuple[int, ...] = ()  # of each array; 0: a single job
 
 
 @dataclass
@@ -208,7 +209,10 @@ class Checked:
 
 @dataclass
 class Job:
-    """One job now. Times `…_at` are wall clock; `ran_s` does not count frozen time. `spec` is None in lists."""
+    """One job now. Times `…_at` are wall clock; `ran_s` does not count frozen time. `spec` is None in lists.
+
+    `id` is how people write it: `17`, or `12_3` for the task of index 3 of the array 12.
+    """
 
     job: int
     name: str
@@ -254,7 +258,17 @@ class Job:
     cleaned: bool = False
     leftovers: tuple[str, ...] = ()
     version: int = 0
+    id: str = ""
+    array: int = 0  # of a task: the job of its array
+    index: int = 0  # of a task, in that array
+    tasks: dict[str, int] = field(default_factory=dict)  # of an array: how many are pending, live, completed, bad
+    pending: str = ""  # of an array: the indexes that have not begun
+    needs: tuple[dict[str, Any], ...] = ()  # jobs.needs.Need
     spec: dict[str, Any] | None = None
+
+    @property
+    def written(self) -> str:
+        return self.id or str(self.job)
 
 
 @dataclass

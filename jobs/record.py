@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from jobs.array import Progress, progress_from_json
 from jobs.events import Owner, Usage
 from jobs.ids import ExecutionId
+from jobs.needs import Need, need_from_json
 from jobs.placement import Placement
 from jobs.placement import from_json as placement_from_json
 from jobs.plain import plain
@@ -21,6 +23,7 @@ class State(StrEnum):
     RUNNING = "running"
     FROZEN = "frozen"  # every task stands still, memory kept
     THAWING = "thawing"  # has CPUs again; the node thaws it
+    UNDERWAY = "underway"  # an array: nothing of it waits any more, and not all of its tasks have ended
     COMPLETED = "completed"  # exit status 0
     FAILED = "failed"  # another exit status, or the container could not be made
     CANCELLED = "cancelled"
@@ -93,6 +96,10 @@ class Record:
     home: Placement | None = None
     preempted_by: int = 0  # the job for which the scheduler freezes it, froze it, or queued it again; 0: none
     preempted_lately: tuple[float, ...] = ()  # wall times of the preemptions of the last hour, oldest first
+    needs: tuple[Need, ...] = ()  # what it waits for
+    array: int = 0  # the job of the array whose task this is; 0: none's
+    index: int = 0  # in that array
+    progress: Progress | None = None  # of an array: what became of its tasks
     weights_version: int = 0  # the version that changed weights or network class after the placement; 0: none did
     not_before: float = 0.0  # wall clock: its begin, or the end of the pause before a retry
     retries: int = 0  # of those that spec.retry allows
@@ -106,6 +113,11 @@ class Record:
     def execution(self) -> ExecutionId:
         """The current attempt; attempt 0 means none yet."""
         return ExecutionId(self.job, 0, self.attempt)
+
+    @property
+    def written(self) -> str:
+        """How people write it: `17`, or `12_3` for the task of index 3 of the array 12."""
+        return f"{self.array}_{self.index}" if self.array else str(self.job)
 
     @property
     def user(self) -> str:
@@ -147,6 +159,8 @@ def to_json(record: Record) -> dict[str, Any]:
     data["owner"], data["usage"] = plain(record.owner), plain(record.usage)
     for name in ("placement", "home", "cancel"):
         data[name] = plain(data[name]) if data[name] is not None else None
+    data["needs"] = [plain(need) for need in record.needs]
+    data["progress"] = plain(record.progress) if record.progress is not None else None
     return data
 
 
@@ -167,5 +181,7 @@ def from_json(data: dict[str, Any], spec: JobSpec) -> Record:
             "placement": placement_from_json(data["placement"]) if data["placement"] else None,
             "home": placement_from_json(data["home"]) if data["home"] else None,
             "cancel": Cancel(**data["cancel"]) if data["cancel"] else None,
+            "needs": tuple(need_from_json(need) for need in data.get("needs", ())),
+            "progress": progress_from_json(data["progress"]) if data.get("progress") else None,
         }
     )

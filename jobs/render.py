@@ -14,7 +14,8 @@ from jobs.protocol import Job
 from jobs.units import render_duration, render_size
 
 _COLOURS = {
-    "completed": "32", "running": "36", "starting": "36", "thawing": "36", "frozen": "33", "held": "33",
+    "completed": "32", "running": "36", "starting": "36", "underway": "36", "thawing": "36",
+    "frozen": "33", "held": "33",
     "failed": "31", "out_of_memory": "31", "timed_out": "31", "lost": "31", "cancelled": "35",
 }  # fmt: skip
 _SIGNALS = {1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 6: "ABRT", 8: "FPE", 9: "KILL", 11: "SEGV", 13: "PIPE", 15: "TERM"}
@@ -89,7 +90,9 @@ def remark(job: Job) -> str:
     if job.state == "completed":
         return ""
     if job.final:
-        return printable("; ".join(filter(None, (job.reason, ending(job)))))
+        return printable("; ".join(filter(None, (job.reason, "" if job.tasks else ending(job)))))
+    if job.tasks:
+        return "; ".join(filter(None, (of_tasks(job), *map(printable, job.waits_for[:1]))))
     if job.holds and job.state in ("held", "frozen", "running"):
         return "by an operator" if "operator" in job.holds else printable(job.reason)
     if job.preempted_by and job.state in ("frozen", "running"):
@@ -97,22 +100,32 @@ def remark(job: Job) -> str:
     return printable(job.waits_for[0]) if job.waits_for else printable(job.reason)
 
 
+def of_tasks(job: Job) -> str:
+    """`12 of 1000 tasks completed, 3 failed, 50 live, 935 pending`."""
+    tasks = job.tasks
+    more = [(tasks["bad"], "not completed"), (tasks["live"], "live"), (tasks["pending"], "pending")]
+    return f"{tasks['completed']} of {tasks['all']} tasks completed" + "".join(
+        f", {number} {what}" for number, what in more if number
+    )
+
+
 def outcome(job: Job, look: Look, *, hint: bool = True) -> str:
     """Last line of a followed job: what became of it, what it used, and where to look next."""
     used = f"ran {render_duration(job.ran_s)}, cpu {render_duration(job.usage.get('cpu_s', 0.0))}"
     if peak := job.usage.get("memory_peak_bytes"):
         used += f", peak {render_size(peak)}"
-    text = f"job {job.job} ({printable(job.name)}) {look.paint(job.state, phase(job))}: {used}"
+    used = of_tasks(job) if job.tasks else used
+    text = f"job {job.written} ({printable(job.name)}) {look.paint(job.state, phase(job))}: {used}"
     if job.state == "completed":
         return text
     if not job.attempt:
-        return f"job {job.job} ({printable(job.name)}) {look.paint(job.state, phase(job))}: {remark(job)}"
-    return f"{text}; {remark(job)}" + (f"\n  see more with: {look.program} show {job.job}" if hint else "")
+        return f"job {job.written} ({printable(job.name)}) {look.paint(job.state, phase(job))}: {remark(job)}"
+    return f"{text}; {remark(job)}" + (f"\n  see more with: {look.program} show {job.written}" if hint else "")
 
 
 def progress(job: Job, look: Look) -> str:
     """One line: state, elapsed, CPU, memory, output."""
-    head = f"job {job.job} {printable(job.name)[:24]}  {look.paint(job.state, phase(job))}"
+    head = f"job {job.written} {printable(job.name)[:24]}  {look.paint(job.state, phase(job))}"
     if not job.attempt:
         return f"{head}  {remark(job)}".rstrip()
     usage = job.usage
@@ -129,6 +142,12 @@ def page(job: Job, look: Look) -> str:
         ("state", look.paint(job.state, phase(job)) + (f"  {remark(job)}" if remark(job) else ""))
     ]
     rows += [("why", text) for text in map(printable, job.waits_for) if text != remark(job)]
+    if job.tasks:
+        rows += [("tasks", of_tasks(job)), ("pending", job.pending)]
+    if job.array:
+        rows.append(("task", f"index {job.index} of the array {job.array}"))
+    rows += [("waits for", printable(f"{need['kind']} {need['name']} ({need['job']})")) for need in job.needs
+             if not (job.final or job.attempt)]  # fmt: skip
     if job.leftovers:
         rows.append(("left behind", printable(", ".join(job.leftovers))))
     rows += [
@@ -150,7 +169,7 @@ def page(job: Job, look: Look) -> str:
         rows += [("note", printable(note)) for note in job.notes]
     rows += _of_spec(job.spec or {})
     wide = max(len(name) for name, _ in rows)
-    title = look.bold(f"job {job.job}  {printable(job.name)}")
+    title = look.bold(f"job {job.written}  {printable(job.name)}")
     return "\n".join([title, *(f"  {name:<{wide}}  {value}" for name, value in rows if value)]) + _next(job, look)
 
 
@@ -238,11 +257,12 @@ def _quoted(word: str) -> str:
 def _next(job: Job, look: Look) -> str:
     by_state = {
         "held": "release", "frozen": "resume", "queued": "wait", "starting": "logs -f", "running": "logs -f",
+        "underway": "wait",
     }  # fmt: skip
     verb = by_state.get(job.state, "logs")
     if not job.attempt and job.final:
         return ""
-    return f"\n  next: {look.program} {verb} {job.job}"
+    return f"\n  next: {look.program} {verb} {job.written}"
 
 
 def _moment(at: float, now: float) -> str:
@@ -272,7 +292,7 @@ def _bytes(name: str) -> Callable[[Job, Look], str]:
 
 
 COLUMNS = (
-    Column("JOB", lambda job, look: str(job.job), right=True),
+    Column("JOB", lambda job, look: str(job.written), right=True),
     Column("NAME", lambda job, look: printable(job.name)),
     Column("USER", lambda job, look: printable(job.owner), keep=6),
     Column("STATE", lambda job, look: phase(job)),

@@ -74,3 +74,31 @@ def both(one: Runs, other: Runs) -> Runs:
         else:
             j += 1
     return tuple(found)
+
+
+def either(one: Runs, other: Runs) -> Runs:
+    found: list[tuple[int, int]] = []
+    for first, last in sorted((*one, *other)):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return tuple(found)
+
+
+def without(one: Runs, other: Runs) -> Runs:
+    """What is in the one only."""
+    found: list[tuple[int, int]] = []
+    j = 0
+    for first, last in one:
+        while j < len(other) and other[j][1] < first:
+            j += 1
+        i = j
+        while i < len(other) and other[i][0] <= last:
+            if first < other[i][0]:
+                found.append((first, other[i][0] - 1))
+            first = max(first, other[i][1] + 1)
+            i += 1
+        if first <= last:
+            found.append((first, last))
+    return tuple(found)

@@ -5,18 +5,20 @@ A file without `[[job]]` is one job. Problems keep the place where the value sta
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+from jobs.array import Array
+from jobs.needs import KINDS
 from jobs.spec import Depends, JobSpec
-from jobs.specfile_lines import Path
-from jobs.specfile_problems import TABLES, Found
+from jobs.specfile_lines import Path, index_lines, line_of
+from jobs.specfile_problems import TABLES, Found, render_key
 from jobs.specfile_values import show, type_name
 
 MOST_JOBS = 1000  # of one file
-KINDS = ("after", "afterok", "afternotok", "afterany", "aftercorr")
 _HERE = ("defaults", "job", "version")
 
 
@@ -90,6 +92,16 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def place_of(text: str, name: str, path: Path) -> tuple[int, str]:
+    """(line, key) of a part of the job of that name, in a text that was parsed before."""
+    data = tomllib.loads(text)
+    part = next((each for each in parts(data)[0] if each.data.get("name") == name), Part(data))
+    if not _holds(part.data, path):  # a single job that is waited for, written without brackets
+        path = path[:-1]
+    place = part.home(Found(path, "")).path
+    return line_of(index_lines(text), place), render_key(place)
+
+
 def names_of(depends: Depends) -> list[tuple[str, int, str]]:
     """(kind, position, name) of each job that is waited for by name."""
     return [
@@ -112,8 +124,12 @@ def in_order(specs: Sequence[JobSpec]) -> tuple[list[int], list[Found]]:
     before: list[set[int]] = [set() for _ in specs]
     for position, spec in enumerate(specs):
         for kind, at, name in names_of(spec.depends):
+            other = specs[first[name]].array if name in first else None
             if name == spec.name:
                 found.append(Found(("job", position, "depends", kind, at), f"{show(name)} is this job itself"))
+            elif kind == "aftercorr" and name in first and (other is None or not _alike(other, spec.array)):
+                said = f"{show(name)} {f'has the indexes {other}' if other else 'is no array'}; needs those of this job"
+                found.append(Found(("job", position, "depends", kind, at), said))
             elif name in first:
                 before[position].add(first[name])
     if found:
@@ -125,6 +141,10 @@ def in_order(specs: Sequence[JobSpec]) -> tuple[list[int], list[Found]]:
     said = " → ".join(specs[position].name for position in circle)
     return [], [Found(("job", circle[0], "depends"), f"the jobs wait for each other in a circle: {said}",
                       "take one of these dependencies out")]  # fmt: skip
+
+
+def _alike(one: Array, other: Array | None) -> bool:
+    return other is not None and one.ranges == other.ranges
 
 
 def _sorted(before: Sequence[set[int]]) -> list[int]:

@@ -12,12 +12,14 @@ from typing import Any
 
 from jobs import events as ev
 from jobs import retry
+from jobs.array import Progress
 from jobs.ids import ExecutionId
 from jobs.record import Cancel, Record, State
+from jobs.runs import count, runs_of
 from jobs.units import render_duration
 
-HELD, QUEUED, STARTING, RUNNING, FROZEN, THAWING = (
-    State.HELD, State.QUEUED, State.STARTING, State.RUNNING, State.FROZEN, State.THAWING,
+HELD, QUEUED, STARTING, RUNNING, FROZEN, THAWING, UNDERWAY = (
+    State.HELD, State.QUEUED, State.STARTING, State.RUNNING, State.FROZEN, State.THAWING, State.UNDERWAY,
 )  # fmt: skip
 
 
@@ -25,6 +27,7 @@ MOST_ATTEMPTS = 5  # of starting, when launcher or daemon died in the middle of 
 TIME_LIMIT, DEADLINE = "time_limit", "deadline"  # `by` of the cancels that the scheduler itself proposes
 PREEMPTION = "preemption"  # `by` of the stop of a job that is queued again for a more urgent one
 HOUR_S = 3600.0
+CANCELLED_STATUS, LOST_STATUS = 130, 3  # of a task without an exit status, as `jobs wait` has them
 MOST_REMEMBERED = 100  # preemptions in Record.preempted_lately
 
 
@@ -35,6 +38,8 @@ class Illegal(ValueError):
 # state: {event: next state}. None: the state stays. A callable result ("…") is decided by _outcome.
 TABLE: dict[State, dict[type[ev.Event], State | None]] = {
     HELD: {
+        ev.TaskEnded: None,
+        ev.TasksDropped: None,
         ev.HoldReleased: QUEUED,
         ev.PauseRequested: None,  # a second hold
         ev.CleanedUp: None,
@@ -42,6 +47,9 @@ TABLE: dict[State, dict[type[ev.Event], State | None]] = {
         ev.CancelRequested: State.CANCELLED,  # nothing runs, so the request is the end
     },
     QUEUED: {
+        ev.TaskBegun: UNDERWAY,  # when it was the last that waited
+        ev.TaskEnded: None,
+        ev.TasksDropped: None,
         ev.Placed: STARTING,
         ev.PauseRequested: HELD,  # pausing a waiting job holds it
         ev.CleanedUp: None,  # of the attempt that was lost
@@ -89,6 +97,11 @@ TABLE: dict[State, dict[type[ev.Event], State | None]] = {
         ev.Exited: State.FAILED,
         ev.Lost: State.LOST,
     },
+    UNDERWAY: {
+        ev.TaskEnded: State.COMPLETED,  # when it was the last; _outcome decides
+        ev.PriorityChanged: None,
+        ev.CancelRequested: None,  # its tasks are told one by one
+    },
     **{final: {ev.CleanedUp: None} for final in sorted(State) if State(final).final},
 }
 _OF_EXECUTION = (
@@ -98,9 +111,11 @@ _OF_EXECUTION = (
 )  # fmt: skip
 
 
-def advance(record: Record | None, event: ev.Event) -> Record:
-    """The record after the event. Raises Illegal; the record given is never changed."""
+def advance(record: Record | None, event: ev.Event, array: Record | None = None) -> Record:
+    """The record after the event. Raises Illegal; the records given are never changed. `array`: of a TaskMade."""
     if record is None:
+        if isinstance(event, ev.TaskMade):
+            return _task_made(event, array)
         if not isinstance(event, ev.Submitted):
             raise Illegal(f"{event.kind}: no job {event.job}")
         return _submitted(event)
@@ -111,11 +126,28 @@ def advance(record: Record | None, event: ev.Event) -> Record:
         raise Illegal(f"{event.kind}: execution {event.execution} is not the current {record.execution}")
     after = row[type(event)]
     changed = _MEANING[type(event)](record, event)
-    state = changed.state if after is None else _outcome(after, event, changed)
+    state = _next(changed, after, event)
     if isinstance(event, ev.Exited | ev.StartFailed) and state.final:
         changed, again = retry.after(changed, event)
         state = _queued(changed) if again else state
     return replace(changed, state=state, version=record.version + 1)
+
+
+def _next(record: Record, after: State | None, event: ev.Event) -> State:
+    if record.progress is not None and not record.state.final:
+        return _of_array(record, record.progress)
+    return record.state if after is None else _outcome(after, event, record)
+
+
+def _of_array(record: Record, progress: Progress) -> State:
+    """Of what became of its tasks; an array has no execution of its own."""
+    if progress.pending:
+        return HELD if record.pause_holds else QUEUED
+    if progress.live:
+        return UNDERWAY
+    if record.cancel is not None:
+        return State.TIMED_OUT if record.cancel.by == DEADLINE else State.CANCELLED
+    return State.FAILED if progress.bad else State.COMPLETED
 
 
 def _outcome(after: State, event: ev.Event, record: Record) -> State:
@@ -159,7 +191,90 @@ def _submitted(event: ev.Submitted) -> Record:
         request_id=event.request_id,
         pause_holds=frozenset({"owner"}) if event.hold else frozenset(),
         not_before=spec.begin.of(event.at),
+        needs=event.needs,
+        progress=Progress.of(spec.array) if spec.array is not None else None,
     )
+
+
+def _task_made(event: ev.TaskMade, array: Record | None) -> Record:
+    if array is None or array.job != event.array or array.progress is None:
+        raise Illegal(f"{event.kind}: job {event.array} is no array")
+    return Record(
+        job=event.job,
+        version=1,
+        state=QUEUED,
+        spec=array.spec,
+        owner=array.owner,
+        submitted_at=array.submitted_at,
+        urgency=array.urgency,
+        cpu_weight=array.cpu_weight,
+        io_weight=array.io_weight,
+        network_class=array.network_class,
+        spec_digest=array.spec_digest,
+        array=event.array,
+        index=event.index,
+    )
+
+
+def task_ended(task: Record) -> ev.TaskEnded:
+    """What the array is told of a task that has ended."""
+    status = task.exit_status
+    if status is None:
+        status = CANCELLED_STATUS if task.state is State.CANCELLED else LOST_STATUS
+    return ev.TaskEnded(task.array, task.index, task.job, task.state is State.COMPLETED, status, task.ended_at)
+
+
+def _progress(record: Record) -> Progress:
+    if record.progress is None:
+        raise Illegal(f"job {record.job} is no array")
+    return record.progress
+
+
+def _position(record: Record, index: int) -> int:
+    position = record.spec.array.position(index) if record.spec.array is not None else None
+    if position is None:
+        raise Illegal(f"job {record.job} has no task {index}")
+    return position
+
+
+def _task_begun(record: Record, event: ev.TaskBegun) -> Record:
+    progress, position = _progress(record), _position(record, event.index)
+    try:
+        after = progress.begin(position)
+    except ValueError:
+        raise Illegal(f"{event.kind}: task {record.job}_{event.index} is not pending") from None
+    return replace(record, progress=after, started_at=record.started_at or event.at)
+
+
+def _task_ended(record: Record, event: ev.TaskEnded) -> Record:
+    progress, position = _progress(record), _position(record, event.index)
+    try:
+        after = progress.end(position, good=event.good, status=event.status)
+    except ValueError:
+        raise Illegal(f"{event.kind}: task {record.job}_{event.index} does not live") from None
+    return _array_ended(replace(record, progress=after), event.at)
+
+
+def _tasks_dropped(record: Record, event: ev.TasksDropped) -> Record:
+    progress, positions = _progress(record), runs_of(_position(record, index) for index in event.indexes)
+    try:
+        after = progress.drop(positions)
+    except ValueError:
+        raise Illegal(f"{event.kind}: not all of these tasks of job {record.job} are pending") from None
+    return _array_ended(replace(record, progress=after, reason=event.reason), event.at)
+
+
+def _array_ended(record: Record, at: float) -> Record:
+    """Fields of an array whose last task has ended; unchanged while it has not."""
+    progress = record.progress
+    if progress is None or not progress.ended:
+        return record
+    bad = count(progress.bad)
+    reason = f"{bad} of {progress.size} tasks did not complete"
+    if record.reason and bad:
+        reason = f"{reason}; {record.reason}"
+    status = progress.status if progress.status or not bad else None
+    return replace(record, ended_at=at, cleaned=True, exit_status=status, reason=reason if bad else record.reason)
 
 
 def _hold_released(record: Record, event: ev.HoldReleased) -> Record:
@@ -170,6 +285,8 @@ def _hold_released(record: Record, event: ev.HoldReleased) -> Record:
 
 
 def _placed(record: Record, event: ev.Placed) -> Record:
+    if record.progress is not None:
+        raise Illegal(f"{event.kind}: job {record.job} is an array; its tasks are placed")
     following = ExecutionId(record.job, 0, record.attempt + 1)
     if event.execution != str(following):
         raise Illegal(f"{event.kind}: execution {event.execution} is not the next one, {following}")
@@ -251,8 +368,10 @@ def _weights(record: Record) -> tuple[int, int, str]:
 
 def _cancel(record: Record, event: ev.CancelRequested) -> Record:
     by_itself = {TIME_LIMIT: "the time limit is over", DEADLINE: _past_deadline(record, event.at)}
-    reason = by_itself.get(event.by, f"cancelled by {event.by}")
+    reason = by_itself.get(event.by, event.reason or f"cancelled by {event.by}")
     marked = replace(record, cancel=Cancel(event.by, event.signal, event.grace_s), reason=reason)
+    if marked.progress is not None:
+        return _array_ended(replace(marked, progress=marked.progress.drop(marked.progress.pending)), event.at)
     # Nothing is on a node, so nothing will report an end; only an earlier, lost attempt may still be cleaned up.
     if record.state.on_node:
         return marked
@@ -291,6 +410,7 @@ def _cleaned(record: Record, event: ev.CleanedUp) -> Record:
 
 
 _MEANING: dict[type[ev.Event], Callable[[Record, Any], Record]] = {
+    ev.TaskBegun: _task_begun, ev.TaskEnded: _task_ended, ev.TasksDropped: _tasks_dropped,
     ev.HoldReleased: _hold_released, ev.Placed: _placed, ev.Started: _started, ev.StartFailed: _start_failed,
     ev.PauseRequested: _pause, ev.ResumeRequested: _resume, ev.Preempted: _preempted,
     ev.Frozen: _frozen, ev.FreezeFailed: _freeze_failed, ev.Warned: _warned,

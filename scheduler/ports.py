@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from jobs.events import Event, Owner, Submitted, Usage
 from jobs.ids import ExecutionId
+from jobs.placement import Placement
 from jobs.record import Record
 
 
@@ -18,8 +19,10 @@ from jobs.record import Record
 class NewJob:
     """A checked submission without its id yet. `toml` is kept by digest, outside the chain of the journal."""
 
-    event: Submitted  # job = 0; the writer fills in the id
+    event: Submitted  # job = 0; the writer fills in the id and what it waits for
     toml: bytes
+    siblings: tuple[tuple[str, int], ...] = ()  # earlier jobs of the same file: name, position in the submission
+    operates: bool = False  # the submitter may see, and so wait for, the jobs of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,9 @@ class Writer(Protocol):
         Raises NoSuchJob, or WrongState when `advance` refuses.
         """
 
+    async def begin_task(self, array: int, index: int, placement: Placement) -> Record:
+        """A pending task of an array becomes a job, placed. Raises NoSuchJob, or WrongState when it is stale."""
+
     async def report(self, event: Event) -> bool:
         """A node's report: at least once. False when it was stale (a duplicate, or another execution) and dropped."""
 
@@ -52,8 +58,22 @@ class Reader(Protocol):
     """Committed state; never waits for the writer."""
 
     async def record(self, job: int) -> Record | None: ...
-    async def records(self, *, uid: int | None = None, states: Sequence[str] = (), newest: int = 0) -> list[Record]:
-        """Oldest first; `newest` keeps only the last so many, 0 all."""
+    async def records(
+        self, *, uid: int | None = None, states: Sequence[str] = (), newest: int = 0, tasks: bool = True
+    ) -> list[Record]:
+        """Oldest first; `newest` keeps only the last so many, 0 all. Not `tasks`: without ended tasks of arrays."""
+
+    async def newest(self, uid: int, name: str) -> Record | None:
+        """The user's newest job of that name; tasks of arrays do not count."""
+
+    async def unfinished(self, uid: int, name: str) -> list[int]:
+        """The user's jobs of that name that have not ended, oldest first; tasks of arrays do not count."""
+
+    async def tasks(self, array: int, *, live: bool = False) -> list[Record]:
+        """Of an array, those that have begun, by index; with `live` only those not final or not cleaned up."""
+
+    async def task(self, array: int, index: int) -> Record | None:
+        """None when it has not begun, or there is no such task."""
 
     def events(self, after: int = 0, job: int | None = None, follow: bool = False) -> AsyncIterator[Stored]: ...
     async def head(self) -> tuple[int, str]:

@@ -19,8 +19,9 @@ from jobs import record as record_
 from jobs import spec as spec_
 from jobs import states
 from jobs.errors import Conflict, HostError
+from jobs.events import TaskMade
 from jobs.plain import encode as encode_json
-from jobs.record import Record
+from jobs.record import FINAL, Record
 from scheduler.journal.database import DiskFull, failure, open_database, open_reader
 from scheduler.journal.entry import GENESIS, Entry, Unknown, broken_link, decode, encode, encode_event, split
 from scheduler.journal.sqlite import SqliteJournal
@@ -28,6 +29,7 @@ from scheduler.ports import Stored
 from scheduler.statements import READ, WRITE
 
 CHECKED_AT_START = 1000  # newest entries whose hashes are compared at each start; verify(everything=True) compares all
+_FINAL = json.dumps(sorted(FINAL))
 _CHUNK = 200  # entries read at a time, so that a slow follower holds no read transaction open
 
 
@@ -154,12 +156,32 @@ class Store:
         rows = await self._rows(READ["job"], {"job": job})
         return _record(rows[0]) if rows else None
 
-    async def records(self, *, uid: int | None = None, states: Sequence[str] = (), newest: int = 0) -> list[Record]:
-        """Oldest first; `newest` keeps only the last so many, 0 all."""
+    async def records(
+        self, *, uid: int | None = None, states: Sequence[str] = (), newest: int = 0, tasks: bool = True
+    ) -> list[Record]:
+        """Oldest first; `newest` keeps only the last so many, 0 all. Not `tasks`: without ended tasks of arrays."""
         name = "jobs_of_user" if uid is not None else "jobs_in_states" if states else "jobs"
-        wanted = json.dumps(list(states)) if states else None
-        rows = await self._rows(READ[name], {"uid": uid, "states": wanted, "newest": newest or -1})
+        values = {"uid": uid, "states": json.dumps(list(states)) if states else None, "newest": newest or -1}
+        rows = await self._rows(READ[name], values | {"tasks": int(tasks or bool(states)), "final": _FINAL})
         return [_record(row) for row in reversed(rows)]
+
+    async def tasks(self, array: int, *, live: bool = False) -> list[Record]:
+        """Of an array, those that have begun, by index."""
+        return [_record(row) for row in await self._rows(READ["tasks"], {"array": array, "live": int(live)})]
+
+    async def task(self, array: int, index: int) -> Record | None:
+        rows = await self._rows(READ["task"], {"array": array, "idx": index})
+        return _record(rows[0]) if rows else None
+
+    async def newest(self, uid: int, name: str) -> Record | None:
+        """The user's newest job of that name; tasks of arrays do not count."""
+        rows = await self._rows(READ["newest_named"], {"uid": uid, "name": name})
+        return _record(rows[0]) if rows else None
+
+    async def unfinished(self, uid: int, name: str) -> list[int]:
+        """The user's jobs of that name that have not ended, oldest first; tasks of arrays do not count."""
+        rows = await self._rows(READ["unfinished"], {"uid": uid, "name": name, "final": _FINAL})
+        return [int(row[0]) for row in rows]
 
     async def live_records(self) -> list[Record]:
         """Not final, or not cleaned up: what a start-up must know."""
@@ -217,7 +239,8 @@ class Store:
             if everything:
                 for entry, _ in entries:
                     for event in decode(entry.payload):
-                        replayed[event.job] = states.advance(replayed.get(event.job), event)
+                        array = replayed.get(event.array) if isinstance(event, TaskMade) else None
+                        replayed[event.job] = states.advance(replayed.get(event.job), event, array)
             after, prev_hash = entries[-1][0].seq, entries[-1][1]
         if everything:
             await self._compare(replayed)
@@ -258,7 +281,7 @@ def _job_row(record: Record, *, new: bool) -> dict[str, Any]:
         "record": encode_json(record_.to_json(record)),
     }
     if new:
-        row |= {"uid": record.owner.uid, "spec": encode_json(record.spec)}
+        row |= {"uid": record.owner.uid, "spec": encode_json(record.spec), "array": record.array, "idx": record.index}
     return row
 
 

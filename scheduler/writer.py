@@ -17,16 +17,22 @@ import anyio
 import anyio.lowlevel
 
 from jobs.errors import HostError, JobsError, NoSuchJob, Unavailable, UserError, WrongState
-from jobs.events import Event, Placed, Submitted, ThawPlaced
+from jobs.events import Event, Placed, Submitted, TaskBegun, TaskMade, ThawPlaced
+from jobs.ids import ExecutionId
+from jobs.needs import Need
+from jobs.placement import Placement
 from jobs.record import Record
-from jobs.states import Illegal, advance
+from jobs.spec import Depends
+from jobs.states import Illegal, advance, task_ended
 from scheduler.capacity import Ledger, hold_of
 from scheduler.clock import Clock
 from scheduler.journal.entry import MOST_BYTES, encode_event
 from scheduler.ports import NewJob
+from scheduler.resolving import Sibling, resolve
 from scheduler.store import Batch, Store
 from scheduler.world import World
 
+NONE = Depends()
 log = logging.getLogger("jobs.writer")
 
 MOST_IN_BATCH = 500  # requests in one transaction: so many are encoded in about 50 ms
@@ -38,7 +44,7 @@ RETRY_S = 1.0  # a node's report that found no space is tried again after this
 class _Request:
     """One caller waiting. Exactly one of `value` and `error` is set when `done` is."""
 
-    kind: str  # "submit" | "propose" | "report"
+    kind: str  # "submit" | "propose" | "begin" | "report"
     argument: Any
     done: anyio.Event = field(default_factory=anyio.Event)
     value: Any = None
@@ -58,11 +64,13 @@ class _Request:
 class _Turn:
     """What one batch will change, on top of the committed world. Thrown away when the commit fails."""
 
-    def __init__(self, world: World, at: float, next_job: int) -> None:
-        self.world, self.next_job = world, next_job
+    def __init__(self, world: World, store: Store, at: float, next_job: int) -> None:
+        self.world, self._store, self.next_job = world, store, next_job
         self.batch = Batch(at)
         self.steps: list[tuple[Event, Record | None, Record]] = []
         self._records: dict[int, Record] = {}
+        self._expected: dict[int, Submitted] = {}
+        self._named: dict[tuple[int, str], list[int]] = {}  # (uid, name) → jobs submitted in this batch
         self._requests: dict[tuple[int, str], dict[int, int]] = {}
         self._ledger: Ledger | None = None  # a copy, made when the batch places something
 
@@ -72,9 +80,9 @@ class _Turn:
     def remember(self, record: Record) -> None:
         self._records.setdefault(record.job, record)
 
-    def apply(self, event: Event, before: Record | None, text: str = "") -> Record:
+    def apply(self, event: Event, before: Record | None, text: str = "", array: Record | None = None) -> Record:
         """Raises Illegal and changes nothing when the event does not apply or what it gives is not free."""
-        after = advance(before, event)
+        after = advance(before, event, array)
         text = text or encode_event(event)
         if isinstance(event, Placed | ThawPlaced):
             self._give(event, after)
@@ -85,13 +93,58 @@ class _Turn:
         (self.batch.added if before is None or event.job in self.batch.added else self.batch.changed)[event.job] = after
         self.steps.append((event, before, after))
         self._records[event.job] = after
+        if after.array and after.state.final and before is not None and not before.state.final:
+            self.apply(task_ended(after), self.current(after.array))
         return after
 
-    def _give(self, event: Placed | ThawPlaced, after: Record) -> None:
+    def begin_task(self, array: Record, index: int, placement: Placement) -> Record:
+        """Three events or, raising Illegal, none."""
+        at, job = self.batch.at, self.next_job + 1
+        made, begun = TaskMade(job, array.job, index, at), TaskBegun(array.job, index, job, at)
+        placed = Placed(job, str(ExecutionId(job)), placement, at)
+        advance(array, begun)
+        if refusal := self._own_ledger().refusal(placement):
+            raise Illegal(f"{placed.kind}: {refusal}")
+        self.next_job = job
+        self.apply(begun, array)
+        return self.apply(placed, self.apply(made, None, array=array))
+
+    # ── resolving.Known: with what this batch submits, even where it is not applied yet ─────────────────────────
+
+    def expect(self, event: Submitted) -> None:
+        self._named.setdefault((event.owner.uid, event.spec.name), []).append(event.job)
+        self._expected[event.job] = event
+
+    async def record(self, job: int) -> Record | None:
+        if found := self.current(job):
+            return found
+        expected = self._expected.get(job)
+        return advance(None, expected) if expected is not None else await self._store.record(job)
+
+    async def newest(self, uid: int, name: str) -> Record | None:
+        if here := self._named.get((uid, name)):
+            return await self.record(here[-1])
+        found = await self._store.newest(uid, name)
+        return found and (self.current(found.job) or found)
+
+    async def unfinished(self, uid: int, name: str) -> list[int]:
+        stored = [job for job in await self._store.unfinished(uid, name) if not self._has_ended(job)]
+        return [*stored, *self._named.get((uid, name), ())]
+
+    def _has_ended(self, job: int) -> bool:
+        record = self._records.get(job)
+        return record is not None and record.state.final
+
+    def _own_ledger(self) -> Ledger:
         if self._ledger is None:
             self._ledger = self.world.ledger.copy()
             for record in self._records.values():
                 self._move(record)
+        return self._ledger
+
+    def _give(self, event: Placed | ThawPlaced, after: Record) -> None:
+        self._own_ledger()
+        assert self._ledger is not None
         held = self._ledger.holds.get(event.job)
         self._ledger.release(event.job)
         if refusal := self._ledger.refusal(event.placement):
@@ -135,6 +188,10 @@ class Writer:
 
     async def propose(self, job: int, make: Callable[[Record], Event | None]) -> Record:
         record: Record = await self._ask(_Request("propose", (job, make)))
+        return record
+
+    async def begin_task(self, array: int, index: int, placement: Placement) -> Record:
+        record: Record = await self._ask(_Request("begin", (array, index, placement)))
         return record
 
     async def report(self, event: Event) -> bool:
@@ -186,7 +243,7 @@ class Writer:
         return committed
 
     async def _do(self, requests: Sequence[_Request]) -> bool:
-        turn = _Turn(self._world, self._clock.wall(), self._last_job)
+        turn = _Turn(self._world, self._store, self._clock.wall(), self._last_job)
         answers: list[tuple[_Request, Any]] = []
         for number, request in enumerate(requests, 1):
             if number % PAUSE_EVERY == 0:
@@ -233,6 +290,9 @@ class Writer:
                 record = await self._find(turn, job)
                 event = make(record)
                 return record if event is None else turn.apply(event, record)
+            case "begin":
+                array, index, placement = request.argument
+                return turn.begin_task(await self._find(turn, array), index, placement)
             case _:
                 return await self._report(turn, request.argument)
 
@@ -250,7 +310,8 @@ class Writer:
             given = (await turn.requested(self._store, uid, request_id)).get(ordinal) if request_id else None
             ids.append(given or turn.next_job + len(new) + 1)
             if given is None:
-                event = replace(job.event, job=ids[-1])
+                event = replace(job.event, job=ids[-1], needs=await _needs(turn, job, jobs, ids))
+                turn.expect(event)
                 new.append((job, event, _checked(encode_event(event)), ordinal))
         for job, event, text, ordinal in new:
             turn.apply(event, None, text)
@@ -279,6 +340,13 @@ class Writer:
                 raise NoSuchJob(f"no job {job}", hint="see: jobs list")
             turn.remember(record)
         return record
+
+
+async def _needs(turn: _Turn, job: NewJob, jobs: Sequence[NewJob], ids: Sequence[int]) -> tuple[Need, ...]:
+    if job.event.spec.depends == NONE:
+        return ()
+    siblings = {name: Sibling(ids[position], jobs[position].event.spec) for name, position in job.siblings}
+    return await resolve(job.event.spec, job.event.owner, job.operates, siblings, turn)
 
 
 def _checked(text: str) -> str:

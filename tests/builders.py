@@ -83,10 +83,10 @@ def submitted(job: int = 1, *, at: float = 0.0, owner: Owner = ALICE, hold: bool
 
 def a_new_job(
     *, at: float = 0.0, owner: Owner = ALICE, hold: bool = False, request_id: str = "", digest: str = "",
-    toml: bytes = b"", **spec: Any,
+    toml: bytes = b"", siblings: tuple[tuple[str, int], ...] = (), operates: bool = False, **spec: Any,
 ) -> NewJob:  # fmt: skip
     event = ev.Submitted(0, a_job(**spec), owner, at, hold=hold, request_id=request_id, spec_digest=digest)
-    return NewJob(event, toml)
+    return NewJob(event, toml, siblings, operates)
 
 
 def a_placement(*cpus: int, memory: int = 256 * MIB, node: int = 0, shares: float = 0.0) -> Placement:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from jobs import events as ev
 from jobs.array import Array
+from jobs.needs import Need, Outcome
 from jobs.placement import Placement
 from jobs.priority_class import PriorityClass
 from jobs.spec import Depends, Image, Io, JobSpec, Moment, Mount, Network, Publish, Resources, Retry, Stop, Warn
@@ -107,6 +108,10 @@ _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
     "int | None": st.none() | SMALL,
     "str | None": st.none() | TEXT,
+    "tuple[Need, ...]": st.lists(
+        st.builds(Need, TEXT, SMALL, TEXT, st.sampled_from(Outcome), st.just(((0, 1), (3, 3)))), max_size=3
+    ).map(tuple),
+    "tuple[int, ...]": st.lists(SMALL, max_size=3).map(tuple),
     "tuple[str, ...]": st.lists(TEXT, max_size=3).map(tuple),
     "JobSpec": SPECS,
     "Owner": st.builds(ev.Owner, SMALL, SMALL, st.lists(SMALL, max_size=3).map(tuple), TEXT),

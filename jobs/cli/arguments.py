@@ -19,11 +19,12 @@ def complete_jobs(incomplete: str) -> Iterator[tuple[str, str]]:
     except (JobsError, ValueError):
         return
     for job in reversed(found):
-        if str(job.job).startswith(incomplete):
-            yield str(job.job), f"{printable(job.name)}, {phase(job)}"
+        if job.written.startswith(incomplete):
+            yield job.written, f"{printable(job.name)}, {phase(job)}"
 
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.", autocompletion=complete_jobs)]
+_ID = "Id of the job: 17, or 12_3 for a task of an array."
+JobId = Annotated[str, typer.Argument(metavar="JOB", help=_ID, autocompletion=complete_jobs)]
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB…", help="Ids of jobs.", autocompletion=complete_jobs)]
 MaybeJobIds = Annotated[
     list[str] | None, typer.Argument(metavar="JOB…", help="Ids of jobs.", autocompletion=complete_jobs)

@@ -15,7 +15,7 @@ jobs events --head                     the journal's last sequence number and ha
 def command(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens next.")] = False,
     after: Annotated[int, typer.Option("--after", min=0, metavar="SEQ", help="Only later entries.")] = 0,
-    job: Annotated[int | None, typer.Option("--job", min=1, help="Only of this job.")] = None,
+    job: Annotated[str | None, typer.Option("--job", metavar="JOB", help="Only of this job.")] = None,
     head: Annotated[bool, typer.Option("--head", help="Only where the journal ends now.")] = False,
 ) -> None:
     """Print what happened as JSON lines."""

@@ -21,6 +21,7 @@ def command(
     states: Annotated[str, typer.Option("--state", metavar="STATE,…", help="Only these states.")] = "",
     newest: Annotated[int, typer.Option("--newest", "-n", min=1, max=5000, help="The last so many.")] = 30,
     everything: Annotated[bool, typer.Option("--all", "-a", help="The last 5000.")] = False,
+    tasks: Annotated[bool, typer.Option("--tasks", "-t", help="With tasks of arrays that have ended.")] = False,
     everyone: Annotated[bool, typer.Option("--everyone", help="The jobs of all users; for operators.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep showing them; Ctrl-C ends it.")] = False,
     as_json: AsJson = False,
@@ -33,6 +34,7 @@ def command(
     from jobs.cli.terminal import data, json_data, look, program, say
 
     filters = {"state": [state for state in states.split(",") if state], "newest": 0 if everything else newest}
+    filters |= {"tasks": "true"} if tasks else {}
     client = daemon()
     if watch:
         _watch(client, {**filters, "everyone": str(everyone).lower()}, as_json)

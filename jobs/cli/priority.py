@@ -34,6 +34,6 @@ def command(
         json_data(asdict(found))
         return
     say(
-        f"job {found.job}: urgency {found.urgency}, cpu weight {found.cpu_weight}, io weight {found.io_weight}, "
+        f"job {found.written}: urgency {found.urgency}, cpu weight {found.cpu_weight}, io weight {found.io_weight}, "
         f"network {found.network_class}"
     )

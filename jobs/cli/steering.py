@@ -29,8 +29,8 @@ def each(jobs: Sequence[str], verb: Callable[[str], protocol.Job], then: str = "
 
 def told(job: protocol.Job, then: str = "") -> None:
     remark = f" ({render.remark(job)})" if render.remark(job) and not job.cancelling else ""
-    after = f"; {then.format(job=job.job, program=program())}" if then and not job.final else ""
-    say(f"job {job.job} is {render.phase(job)}{remark}{after}")
+    after = f"; {then.format(job=job.written, program=program())}" if then and not job.final else ""
+    say(f"job {job.written} is {render.phase(job)}{remark}{after}")
 
 
 def wait_until(client: Client, job: str, until: protocol.Until) -> protocol.Job:

@@ -13,6 +13,8 @@ jobs submit a.toml b.toml              all or none of them
 generate-spec | jobs submit -
 """
 
+MOST_TOLD = 20  # jobs of one submission, each with a line of its own
+
 
 def command(
     files: Annotated[list[str], typer.Argument(metavar="SPEC…", help="TOML files; - is stdin.", show_default=False)],
@@ -33,9 +35,15 @@ def command(
     accepted = client.submit(read_specs(files, sets or []), hold=hold)
     if as_json:
         json_data([{"job": job, "name": name} for job, name in zip(accepted.jobs, accepted.names, strict=True)])
-    for job in accepted.jobs if not (as_json or follow) else ():
-        then = f"start it with: {program()} release" if hold else f"follow it with: {program()} logs -f"
-        say(f"submitted job {job}; {then} {job}")
+    many = len(accepted.jobs) > MOST_TOLD
+    sizes = accepted.tasks or (0,) * len(accepted.jobs)
+    for job, tasks in zip(accepted.jobs, sizes, strict=True) if not (as_json or follow or many) else ():
+        follow_it = "wait for it with: {} wait" if tasks else "follow it with: {} logs -f"
+        then = "start it with: {} release" if hold else follow_it
+        what = f"array {job} of {tasks} task{'' if tasks == 1 else 's'}" if tasks else f"job {job}"
+        say(f"submitted {what}; {then.format(program())} {job}")
+    if many and not (as_json or follow):
+        say(f"submitted {len(accepted.jobs)} jobs, {accepted.jobs[0]} to {accepted.jobs[-1]}")
     if not follow:
         return 0
     from jobs.cli.following import detach

@@ -20,5 +20,6 @@ def create_app(parts: Parts) -> FastAPI:
         app.include_router(group.router(parts))
     news = News(parts.reader)
     app.include_router(following.router(parts, news))
+    app.state.parts = parts
     app.state.background = news.run  # the server's to run
     return app

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Path, Request
 
+from jobs.errors import WrongState
 from jobs.events import Owner
 from jobs.host import Topology
+from jobs.ids import parse_job
 from jobs.record import Record
 from jobs.spec import JobSpec
 from scheduler.api.access import Access, no_such_job
@@ -57,16 +59,50 @@ def _peer(request: Request) -> Owner:
     return peer
 
 
-def _job_id(job: Annotated[str, Path(json_schema_extra={"pattern": "^[0-9]{1,15}$"})]) -> int:
-    return job_id(job)
-
-
-def job_id(text: str) -> int:
-    """Plain ASCII digits and nothing else. Raises NoSuchJob."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 15):
-        raise no_such_job(repr(text[:40]))
-    return int(text)
-
-
 Peer = Annotated[Owner, Depends(_peer)]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What was asked for. `pending`: the index of a task of the array `job` that has not begun, so is no job yet."""
+
+    job: int
+    pending: int | None = None
+
+
+async def named(parts: Parts, peer: Owner, text: str) -> Named:
+    """`17` or `12_3`. Raises NoSuchJob."""
+    try:
+        job, index = parse_job(text)
+    except ValueError:
+        raise no_such_job(repr(text[:40])) from None
+    if index is None:
+        return Named(job)
+    array = parts.access.see(peer, job, await parts.reader.record(job)).spec.array
+    if array is None or array.position(index) is None:
+        raise no_such_job(text)
+    task = await parts.reader.task(job, index)
+    return Named(task.job) if task is not None else Named(job, index)
+
+
+async def job_of(parts: Parts, peer: Owner, text: str) -> int:
+    """Raises NoSuchJob, or WrongState for a task that has not begun."""
+    found = await named(parts, peer, text)
+    if found.pending is not None:
+        raise WrongState(f"task {text} has not begun", hint=f"see its array with: jobs show {found.job}")
+    return found.job
+
+
+_Text = Annotated[str, Path(json_schema_extra={"pattern": "^[0-9]{1,15}(_[0-9]{1,9})?$"})]
+
+
+async def _job_id(job: _Text, request: Request, peer: Peer) -> int:
+    return await job_of(request.app.state.parts, peer, job)
+
+
+async def _job_or_task(job: _Text, request: Request, peer: Peer) -> Named:
+    return await named(request.app.state.parts, peer, job)
+
+
 JobId = Annotated[int, Depends(_job_id)]
+JobOrTask = Annotated[Named, Depends(_job_or_task)]

@@ -6,14 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 
+from jobs.array import index_text
 from jobs.events import Owner, Usage
 from jobs.host import Topology
 from jobs.protocol import Job, Machine, NodeMemory, Placed
 from jobs.record import Record
+from jobs.runs import count
 from jobs.spec import to_json
 from scheduler.api.access import Access
 from scheduler.capacity import Capacity, hold_of
 
+MOST_SHOWN = 50  # jobs that are waited for
 _FIGURES = tuple(field.name for field in fields(Usage))
 
 
@@ -72,8 +75,27 @@ def view(
         cleaned=record.cleaned,
         leftovers=record.leftovers,
         version=record.version,
+        id=record.written,
+        array=record.array,
+        index=record.index,
+        tasks=_tasks(record),
+        pending=_pending(record),
+        needs=tuple({"kind": need.kind, "job": need.job, "name": need.name} for need in record.needs[:MOST_SHOWN]),
         spec=to_json(spec) if whole else None,
     )
+
+
+def _tasks(record: Record) -> dict[str, int]:
+    if (progress := record.progress) is None:
+        return {}
+    pending, good, bad = map(count, (progress.pending, progress.good, progress.bad))
+    return {"all": progress.size, "pending": pending, "live": progress.live, "completed": good, "bad": bad}
+
+
+def _pending(record: Record) -> str:
+    if record.progress is None or record.spec.array is None:
+        return ""
+    return index_text(record.spec.array, record.progress.pending)
 
 
 def _figures(usage: Usage) -> dict[str, float]:

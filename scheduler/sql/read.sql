@@ -14,12 +14,15 @@ SELECT spec, record FROM job WHERE live = 1 ORDER BY job
 
 -- name: jobs
 -- Newest first, so that a limit keeps the newest; the caller turns them round. LIMIT -1 keeps all.
-SELECT spec, record FROM job ORDER BY job DESC LIMIT :newest
+SELECT spec, record FROM job
+WHERE :tasks OR array = 0 OR state NOT IN (SELECT value FROM json_each(:final))
+ORDER BY job DESC LIMIT :newest
 
 -- name: jobs_of_user
 SELECT spec, record FROM job
 WHERE uid = :uid
   AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
+  AND (:tasks OR array = 0 OR state NOT IN (SELECT value FROM json_each(:final)))
 ORDER BY job DESC LIMIT :newest
 
 -- name: jobs_in_states
@@ -40,3 +43,20 @@ SELECT ordinal, job FROM request WHERE uid = :uid AND request_id = :request_id
 
 -- name: spec
 SELECT toml FROM spec WHERE digest = :digest
+
+-- name: tasks
+SELECT spec, record FROM job WHERE array = :array AND array > 0 AND (:live = 0 OR live = 1) ORDER BY idx
+
+-- name: task
+SELECT spec, record FROM job WHERE array = :array AND array > 0 AND idx = :idx
+
+-- name: newest_named
+SELECT spec, record FROM job
+WHERE uid = :uid AND array = 0 AND json_extract(spec, '$.name') = :name
+ORDER BY job DESC LIMIT 1
+
+-- name: unfinished
+SELECT job FROM job
+WHERE uid = :uid AND array = 0 AND json_extract(spec, '$.name') = :name
+  AND live = 1 AND state NOT IN (SELECT value FROM json_each(:final))
+ORDER BY job

@@ -1,4 +1,4 @@
--- Schema 1. `PRAGMA user_version` holds the number; scheduler/store.py applies later ones from migrate_<n>.sql.
+-- Schema 2. `PRAGMA user_version` holds the number; scheduler/store.py applies later ones from migrate_<n>.sql.
 -- Times are seconds since 1970 as REAL (64-bit floats survive unchanged); hashes are raw bytes.
 
 CREATE TABLE meta (
@@ -32,11 +32,15 @@ CREATE TABLE job (
     live    INTEGER NOT NULL,                    -- 1: not final, or not cleaned up; what a start-up must load
     version INTEGER NOT NULL,                    -- events applied
     spec    TEXT    NOT NULL,                    -- jobs.spec.to_json; never changes
-    record  TEXT    NOT NULL                     -- jobs.record.to_json: everything but the spec
+    record  TEXT    NOT NULL,                    -- jobs.record.to_json: everything but the spec
+    array   INTEGER NOT NULL DEFAULT 0,          -- of a task, the job of its array; 0: no task
+    idx     INTEGER NOT NULL DEFAULT 0           -- its index in that array
 ) STRICT;
 CREATE INDEX job_live ON job (job) WHERE live = 1;   -- start-up: few rows among many finished ones
 CREATE INDEX job_of_user ON job (uid, job);          -- `jobs list` of one user, newest first
 CREATE INDEX job_in_state ON job (state, job);       -- `jobs list --state running`
+CREATE INDEX job_of_array ON job (array, idx) WHERE array > 0;                               -- `12_3`
+CREATE INDEX job_named ON job (uid, json_extract(spec, '$.name'), job) WHERE array = 0;      -- depends.afterok = ["a"]
 
 -- A retried submission finds the ids it was given. One request may hold several jobs, told apart by their ordinal.
 CREATE TABLE request (

@@ -8,8 +8,8 @@ WHERE (SELECT coalesce(max(seq), 0) FROM entry) = :seq - 1
   AND (SELECT epoch FROM meta) = :epoch
 
 -- name: add_job
-INSERT INTO job (job, uid, state, live, version, spec, record)
-VALUES (:job, :uid, :state, :live, :version, :spec, :record)
+INSERT INTO job (job, uid, state, live, version, spec, record, array, idx)
+VALUES (:job, :uid, :state, :live, :version, :spec, :record, :array, :idx)
 
 -- name: change_job
 UPDATE job SET state = :state, live = :live, version = :version, record = :record WHERE job = :job

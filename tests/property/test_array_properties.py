@@ -34,6 +34,8 @@ def test_runs_are_sets(one: set[int], other: set[int], number: int) -> None:
     assert all(a[1] + 1 < b[0] for a, b in pairwise(made)), "sorted, and never touching"
     assert runs.has(made, number) == (number in one)
     assert runs.both(made, runs.runs_of(other)) == runs.runs_of(one & other)
+    assert runs.either(made, runs.runs_of(other)) == runs.runs_of(one | other)
+    assert runs.without(made, runs.runs_of(other)) == runs.runs_of(one - other)
     if number in one:
         assert runs.minus(made, number) == runs.runs_of(one - {number})
     else:

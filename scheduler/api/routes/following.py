@@ -13,11 +13,12 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from jobs import protocol
+from jobs.errors import WrongState
 from jobs.events import Owner, Submitted, dump
 from jobs.record import Record
 from scheduler.api.logtail import LogFile
 from scheduler.api.news import News
-from scheduler.api.parts import JobId, Parts, Peer
+from scheduler.api.parts import JobId, Parts, Peer, job_of
 from scheduler.api.routes.looking import find, live
 from scheduler.ports import Stored
 
@@ -50,6 +51,9 @@ def router(parts: Parts, news: News) -> APIRouter:
         follow: bool = False,
     ) -> StreamingResponse:
         record = await find(parts, peer, job)
+        if record.progress is not None and record.spec.array is not None:
+            one = f"{job}_{record.spec.array.index(0)}"
+            raise WrongState(f"job {job} is an array; each of its tasks has an output", hint=f"jobs logs {one}")
         file = await _open(parts, record, stream)
         first = await _first(file, start, tail)
         body = _follow(parts, record, stream, file, first) if follow else _rest(file, first)
@@ -59,12 +63,13 @@ def router(parts: Parts, news: News) -> APIRouter:
     async def events(
         peer: Peer,
         after: Annotated[int, Query(ge=0, le=MOST_OFFSET, description="a sequence number")] = 0,
-        job: Annotated[int | None, Query(ge=0, le=10**15)] = None,
+        job: Annotated[str | None, Query(description="only of this job: 17 or 12_3")] = None,
         follow: bool = False,
     ) -> StreamingResponse:
-        if job is not None:
-            await find(parts, peer, job)
-        return StreamingResponse(_lines(parts, peer, after, job, follow), media_type="application/x-ndjson")
+        number = await job_of(parts, peer, job) if job is not None else None
+        if number is not None:
+            await find(parts, peer, number)
+        return StreamingResponse(_lines(parts, peer, after, number, follow), media_type="application/x-ndjson")
 
     return routes
 

@@ -11,7 +11,7 @@ from jobs import protocol
 from jobs.errors import UserError
 from jobs.events import Owner
 from jobs.record import Record, State
-from scheduler.api.parts import JobId, Parts, Peer, job_id
+from scheduler.api.parts import JobId, Parts, Peer, job_of
 from scheduler.api.views import machine, view
 
 MOST_LISTED = 5000
@@ -26,14 +26,16 @@ def router(parts: Parts) -> APIRouter:
         state: Annotated[list[str] | None, Query(description="only these states")] = None,
         id: Annotated[list[str] | None, Query(description="only these jobs")] = None,
         newest: Annotated[int, Query(ge=0, le=MOST_LISTED, description="only the last so many; 0: as many as go")] = 0,
+        tasks: Annotated[bool, Query(description="with tasks of arrays that have ended")] = False,
         everyone: bool = False,
     ) -> protocol.JobList:
         if everyone:
             parts.access.must_operate(peer, "seeing the jobs of all users")
         if id:
-            return protocol.JobList(tuple([live(parts, await find(parts, peer, job_id(text))) for text in id[:1000]]))
+            jobs = [await job_of(parts, peer, text) for text in id[:1000]]
+            return protocol.JobList(tuple([live(parts, await find(parts, peer, job)) for job in jobs]))
         records = await parts.reader.records(
-            uid=None if everyone else peer.uid, states=_states(state or []), newest=newest or MOST_LISTED
+            uid=None if everyone else peer.uid, states=_states(state or []), newest=newest or MOST_LISTED, tasks=tasks
         )
         found = []
         for number, record in enumerate(records):

@@ -31,7 +31,7 @@ def refused(call: object, code: str) -> JobsError:
 def test_submit_answers_after_the_commit_and_the_peer_is_the_owner(site: ApiSite) -> None:
     alice = site.client(ALICE, 61200, 61201)
     accepted = alice.submit([text(), text('name = "two"\ncommand = ["true"]')])
-    assert accepted == protocol.Accepted((1, 2), ("hello", "two"))
+    assert accepted == protocol.Accepted((1, 2), ("hello", "two"), (0, 0))
     record = site.portal.call(site.store.record, 2)
     assert record is not None and record.state == "queued"
     assert (record.owner.uid, record.owner.gid, set(record.owner.groups)) == (ALICE, ALICE, {61200, 61201})

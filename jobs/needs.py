@@ -1,0 +1,40 @@
+"""What a job waits for, with names resolved to ids: part of its submission. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from jobs.runs import Runs
+
+KINDS = ("after", "afterok", "afternotok", "afterany", "aftercorr")  # of [depends] that name jobs
+MOST_NEEDS = 2000  # of one job
+
+
+class Outcome(StrEnum):
+    """As far as others that wait can care."""
+
+    OPEN = "open"  # has not begun
+    BEGUN = "begun"
+    GOOD = "good"  # completed
+    BAD = "bad"  # ended otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """`kind` is a key of [depends], or "singleton". `settled`: what had become of the job when this was submitted.
+
+    `good` is for aftercorr on an array that had ended by then: the positions of its tasks that completed.
+    """
+
+    kind: str
+    job: int
+    name: str = ""  # of that job, for people
+    settled: Outcome = Outcome.OPEN
+    good: Runs = ()
+
+
+def need_from_json(data: dict[str, Any]) -> Need:
+    good = tuple((first, last) for first, last in data.get("good", ()))
+    return Need(**{**data, "settled": Outcome(data["settled"]), "good": good})
