@@ -23,15 +23,14 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """`kind` is a key of [depends], or "singleton". `settled`: what had become of the job when this was submitted.
-
-    `good` is for aftercorr on an array that had ended by then: the positions of its tasks that completed.
-    """
+    """`kind` is a key of [depends], or "singleton". The rest is how it was with the job when this was submitted:
+    `settled`, its `state` in words, and of an array the positions of the tasks that had completed."""
 
     kind: str
     job: int
     name: str = ""  # of that job, for people
     settled: Outcome = Outcome.OPEN
+    state: str = ""
     good: Runs = ()
 
 

@@ -40,8 +40,19 @@ class TimeUp(Action):
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp(Action):
+    """What it waits for can never come. `tasks`: only these pending indexes of an array; (): all of the job."""
+
+    reason: str
+    tasks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Place(Action):
+    """`index`: the task of an array that begins there; each task of a round is an action of its own."""
+
     placement: Placement
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,15 @@ class Wish:
     demands: tuple[Demand, ...]  # alternatives
     estimate_s: float  # of what is left to run
     frozen: bool = False
+    task: int = 0  # what stands in ledgers for the next task of an array, which has no id yet
 
     @property
     def job(self) -> int:
         return self.record.job
+
+    @property
+    def holder(self) -> int:
+        return self.task or self.record.job
 
     @property
     def user(self) -> str:
@@ -133,7 +138,7 @@ class Backfill:
 
     def place(self, free: Ledger, wish: Wish, over: Sequence[Claim], first: Placement) -> Placement | None:
         """A place in `free` that takes nothing from the claims `over`. `first` is where it would be without them."""
-        if len(over) == 1 and over[0].bears(wish.job, hold_for(first)):
+        if len(over) == 1 and over[0].bears(wish.holder, hold_for(first)):
             return first
         place = kept(free, over, wish)
         if place is not None:

@@ -57,7 +57,7 @@ class Cursor:
 
 @dataclass(slots=True)
 class Candidates:
-    """`next` until None. After each waiting one say what became of it: `take`, `skip` or `close`."""
+    """`next` until None. After each waiting one say what became of it: `take`, `again`, `skip` or `close`."""
 
     _heap: list[tuple[int, int, int, Record | Cursor]] = field(default_factory=list)
 
@@ -76,6 +76,11 @@ class Candidates:
     def take(self, cursor: Cursor) -> None:
         cursor.take()
         self._push(cursor)
+
+    def again(self, cursor: Cursor) -> None:
+        """The current one has more to start: an array its next task."""
+        assert cursor.current is not None
+        heappush(self._heap, (cursor.current[0], 1, cursor.current[1], cursor))
 
     def skip(self, cursor: Cursor) -> None:
         """This bucket has no more candidates in this round; the line goes on."""

@@ -41,6 +41,7 @@ from scheduler.node.ending import clean_up, kill_for_good
 from scheduler.node.host import Host, fill_pools, make_folders, open_host, probe
 from scheduler.node.supervisor import Supervisor
 from scheduler.reconcile import Abandon, Adopt, CleanUp, Kill, Reset, reconcile
+from scheduler.resolving import outcomes
 from scheduler.store import Store
 from scheduler.world import World
 from scheduler.writer import Writer
@@ -84,7 +85,8 @@ async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None
             node_id=settings.node_id or socket.gethostname(),
             max_jobs=settings.max_jobs,
         )
-        world = World.of(capacity, await store.live_records(), now=clock.wall())
+        records = await store.live_records()
+        world = World.of(capacity, records, now=clock.wall(), known=await outcomes(records, store))
         writer = Writer(store, world, clock, least_job=inventory.highest_job(settings))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.run, name="writer")

@@ -9,24 +9,29 @@ Actions are repeated every round until the record says they are done; all are sa
 from __future__ import annotations
 
 from bisect import insort
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
+from jobs.array import MOST_TASKS
 from jobs.placement import Placement
 from jobs.record import Record, State
+from jobs.runs import each
 from jobs.verdict import Going
-from scheduler.actions import Action, Freeze, Place, Reprioritise, Start, Stop, Thaw, ThawPlace, TimeUp
+from scheduler.actions import Action, Freeze, GiveUp, Place, Reprioritise, Start, Stop, Thaw, ThawPlace, TimeUp
 from scheduler.backfill import Backfill, Claim, Due, Wish
 from scheduler.candidates import Candidates, Cursor
 from scheduler.capacity import Ledger, hold_for, ports_of
 from scheduler.decision import Blocked, Decision
 from scheduler.demand import Demand, thaw_demand
+from scheduler.dependency import why_dropped
 from scheduler.limits import Limits, size_of
 from scheduler.lines import BucketKey, LineKey
-from scheduler.priority import own_rank
 from scheduler.world import World
 
 DECIDE_VERSION = 2
+MOST_DROPPED = 10_000  # tasks of an array in one event; an entry of the journal has its size
 
 
 def decide(world: World, now: float, seen: Mapping[int, float]) -> Decision:
@@ -36,6 +41,7 @@ def decide(world: World, now: float, seen: Mapping[int, float]) -> Decision:
     for job in sorted(world.asking.keys() | seen.keys()):
         if (record := world.active.get(job)) is not None:
             this.see_to(record, seen.get(job, record.ran_s))
+    this.give_up()
     this.thaw_what_ends()
     this.give_room()
     return this.decision()
@@ -60,6 +66,7 @@ class _Round:
     actions: list[Action] = field(default_factory=list)
     blocked: dict[LineKey, Blocked] = field(default_factory=dict)
     frozen: dict[int, Blocked] = field(default_factory=dict)
+    tasks: dict[int, deque[int]] = field(default_factory=dict)  # array → positions that may still begin
     behind: int = 0  # the job that nobody may pass any more
     clean: bool = True  # nothing was given yet, so what does not fit does not fit the world's ledger either
     failed: dict[tuple[tuple[Demand, ...], tuple[int, ...]], bool] = field(default_factory=dict)
@@ -87,7 +94,7 @@ class _Round:
 
     def thaw_what_ends(self) -> None:
         """Frozen jobs that are cancelled come first: CPUs to handle their signal on, or the end as they are."""
-        for record in sorted(self.world.frozen.values(), key=own_rank):
+        for record in sorted(self.world.frozen.values(), key=self.world.rank):
             if record.cancel is None:
                 continue
             place = self._wish_of_frozen(record).room(self.free)
@@ -96,12 +103,22 @@ class _Round:
             else:
                 self.actions.append(Stop(record.job, record.version))
 
+    def give_up(self) -> None:
+        """Waiting jobs, or tasks of arrays, whose dependencies can never hold."""
+        for job, found in sorted(self.world.hopeless.items()):
+            record = self.world.live[job]
+            if found.never:
+                self.actions.append(GiveUp(job, record.version, found.never))
+            elif (array := record.spec.array) is not None:
+                indexes = tuple(array.index(position) for position in islice(each(found.lost), MOST_DROPPED))
+                self.actions.append(GiveUp(job, record.version, why_dropped(record, found.lost), indexes))
+
     # ── 2 ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def give_room(self) -> None:
         world = self.world
         coming = [
-            (own_rank(record)[0] - world.offset(record.spec.queue, record.account, record.user), record)
+            (world.rank(record)[0] - world.offset(record.spec.queue, record.account, record.user), record)
             for record in world.frozen.values()
             if record.cancel is None and not record.pause_holds
         ]
@@ -136,9 +153,15 @@ class _Round:
             candidates.close(cursor)
         elif self.limits.of_user(queue, bucket.key.user, size) is not None:
             candidates.skip(cursor)
-        elif (blocked := self._start(record, bucket.key)) is None:
-            self.limits.add(queue.name, bucket.key.user, size)
+        elif (position := self._next_task(record)) is None:
             candidates.take(cursor)
+        elif (blocked := self._start(record, bucket.key, position)) is None:
+            self.limits.add(queue.name, bucket.key.user, size)
+            if record.progress is None:
+                candidates.take(cursor)
+            else:
+                self.tasks[record.job].popleft()
+                candidates.again(cursor)
         else:
             self.blocked.setdefault(line.key, blocked)
             candidates.close(cursor, self._privileged(blocked))
@@ -147,9 +170,11 @@ class _Round:
         """Users who may use what others of the same line must leave alone."""
         return {user for claim in blocked.kept if claim.reservation is not None for user in claim.reservation.users}
 
-    def _start(self, record: Record, key: BucketKey) -> Blocked | None:
+    def _start(self, record: Record, key: BucketKey, position: int) -> Blocked | None:
         """None: it starts."""
-        wish = Wish(record, key.shape.demands, key.shape.estimate_s)
+        array = record.spec.array if record.progress is not None else None
+        task = -(MOST_TASKS * (record.job + 1) + position) if array is not None else 0
+        wish = Wish(record, key.shape.demands, key.shape.estimate_s, task=task)
         if self.behind:
             return Blocked(any(map(self.world.ever, wish.demands)), behind=self.behind)
         if self.free.jobs >= self.free.capacity.max_jobs or self._port_taken(wish):
@@ -158,13 +183,22 @@ class _Round:
         first, place = self._find(wish, over)
         if place is None:
             return self._wait(wish, over if first else [], fits_now=first)
-        hold = hold_for(place, ports_of(record))
         self.free.release(record.job)  # the ports of its earlier, lost attempt
-        self.free.charge(record.job, hold)
+        self.free.charge(wish.holder, hold_for(place, ports_of(record)))
         self.clean = False
-        insort(self._ends, (self.now + wish.estimate_s, record.job))
-        self.actions.append(Place(record.job, record.version, place))
+        insort(self._ends, (self.now + wish.estimate_s, wish.holder))
+        index = array.index(position) if array is not None else None
+        self.actions.append(Place(record.job, record.version, place, index))
         return None
+
+    def _next_task(self, record: Record) -> int | None:
+        """Position of the task of an array that may begin next, 0 of a single job; None: none in this round."""
+        if record.progress is None:
+            return 0
+        left = self.tasks.get(record.job)
+        if left is None:
+            left = self.tasks[record.job] = deque(islice(self.world.startable(record), self.free.capacity.max_jobs))
+        return left[0] if left else None
 
     def _port_taken(self, wish: Wish) -> bool:
         return any(self.free.ports.get(port, set()) - {wish.job} for port in wish.demands[0].ports)

@@ -16,7 +16,6 @@ from scheduler.actions import Action
 from scheduler.backfill import Claim
 from scheduler.capacity import Ledger
 from scheduler.demand import thaw_demand
-from scheduler.eligible import hindrance
 from scheduler.limits import Limits, size_of
 from scheduler.lines import BucketKey, LineKey
 from scheduler.world import World
@@ -59,7 +58,7 @@ class Decision:
             return self._not_now(record, self._frozen[record.job])
         if record.state is not State.QUEUED:
             return None
-        if (reason := hindrance(record, self._world.now)) is not None:
+        if (reason := self._world.hindrance(record)) is not None:
             return NotNow((reason,))
         return self._of_line(record, self._world.bucket_key(record))
 

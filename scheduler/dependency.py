@@ -25,7 +25,7 @@ HOLDS = {
 
 
 class Became(NamedTuple):
-    """`good`, `bad`: positions of an array's tasks."""
+    """`good`, `bad`: positions of an array's tasks; of one that has ended, `bad` are all that are not good."""
 
     outcome: Outcome = Outcome.OPEN
     good: Runs = ()
@@ -38,14 +38,20 @@ def became(record: Record) -> Became:
     good, bad = (progress.good, progress.bad) if progress else ((), ())
     state = str(record.state).replace("_", " ")
     if record.state.final:
-        return Became(Outcome.GOOD if record.state is State.COMPLETED else Outcome.BAD, good, bad, state)
+        return Became(Outcome.GOOD if record.state is State.COMPLETED else Outcome.BAD, good, (), state)
     begun = record.started_at or record.attempt > 1
     return Became(Outcome.BEGUN if begun else Outcome.OPEN, good, bad, state)
 
 
 def settled(need: Need) -> Became:
     """What was known at submission."""
-    return Became(need.settled, need.good)
+    return Became(need.settled, need.good, (), need.state)
+
+
+def need_of(kind: str, record: Record) -> Need:
+    """A need of this job as it is now."""
+    it = became(record)
+    return Need(kind, record.job, record.spec.name, it.outcome, it.state, it.good)
 
 
 @dataclass(frozen=True, slots=True)

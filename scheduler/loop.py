@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 import anyio
 
 from jobs.errors import HostError, NoSuchJob, WrongState
-from jobs.events import CancelRequested, Event, Placed, ThawPlaced
+from jobs.events import CancelRequested, Event, Placed, TasksDropped, ThawPlaced
 from jobs.ids import ExecutionId
 from jobs.record import Record, State
 from jobs.states import TIME_LIMIT
 from jobs.verdict import Verdict
-from scheduler.actions import Action, Freeze, Place, Reprioritise, Start, Stop, Thaw, ThawPlace, TimeUp
+from scheduler.actions import Action, Freeze, GiveUp, Place, Reprioritise, Start, Stop, Thaw, ThawPlace, TimeUp
 from scheduler.clock import Clock
 from scheduler.decide import decide, time_left_s
 from scheduler.decision import Decision
@@ -77,7 +77,7 @@ class Loop:
         refused: list[HostError] = []
         async with anyio.create_task_group() as tasks:  # together, so that the writer commits them as one batch
             for action in self.decision.actions:
-                if isinstance(action, Place | ThawPlace | TimeUp):
+                if isinstance(action, Place | ThawPlace | TimeUp | GiveUp):
                     tasks.start_soon(self._propose, action, refused)
         for action in self.decision.actions:
             self._tell(action)
@@ -134,7 +134,11 @@ class Loop:
             return self._event(action, record) if record.version == action.version else None
 
         try:
-            await self._writer.propose(action.job, make)
+            if isinstance(action, Place) and action.index is not None:
+                task = await self._writer.begin_task(action.job, action.index, action.placement)
+                self._tell(Start(task.job, task.version))
+            else:
+                await self._writer.propose(action.job, make)
         except HostError as error:
             refused.append(error)
         except (WrongState, NoSuchJob) as error:
@@ -148,6 +152,10 @@ class Loop:
                 return Placed(record.job, str(execution), action.placement, now)
             case ThawPlace():
                 return ThawPlaced(record.job, str(record.execution), action.placement, now)
+            case GiveUp() if action.tasks:
+                return TasksDropped(record.job, action.tasks, action.reason, now)
+            case GiveUp():
+                return CancelRequested(record.job, "dependency", record.spec.stop.signal, 0.0, now, action.reason)
             case _:
                 stop = record.spec.stop
                 return CancelRequested(record.job, TIME_LIMIT, stop.signal, stop.grace_s, now)

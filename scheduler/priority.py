@@ -33,6 +33,8 @@ def parts(record: Record, queue_points: int, share_ms: int, now: float) -> Parts
     return Parts(record.urgency, queue_points, share_ms / POINT_MS, age_ms / POINT_MS)
 
 
-def own_rank(record: Record) -> tuple[int, int]:
-    """What is the job's own, without its queue's and user's part: sorts by urgency and age, then by submit order."""
-    return round(record.submitted_at * 1000) - record.urgency * POINT_MS, record.job
+def own_rank(record: Record, urgency: int | None = None) -> tuple[int, int]:
+    """What is the job's own, without its queue's and user's part: sorts by urgency and age, then by submit order.
+    `urgency`: when it is not the record's own, because more urgent jobs wait for this one."""
+    own = record.urgency if urgency is None else urgency
+    return round(record.submitted_at * 1000) - own * POINT_MS, record.job

@@ -5,7 +5,7 @@ Looks things up and decides nothing; the writer asks with its turn's eyes, so th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from jobs.events import Owner
 from jobs.needs import KINDS, MOST_NEEDS, Need
 from jobs.record import Record
 from jobs.spec import JobSpec
-from scheduler.dependency import became
+from scheduler.dependency import Became, became, need_of, needed
 
 
 class Known(Protocol):
@@ -60,7 +60,7 @@ async def resolve(
                 record = await _find(wanted, owner, operates, known)
                 if record is None:
                     raise BadNeed(kind, position, *_unknown(wanted))
-                found, need = record.spec, _need(kind, record)
+                found, need = record.spec, need_of(kind, record)
             if kind == "aftercorr":
                 _must_correspond(spec, found, position)
             needs[kind, need.job] = need
@@ -70,6 +70,13 @@ async def resolve(
     if len(needs) > MOST_NEEDS:
         raise UserError(f"it would wait for {len(needs)} jobs; at most {MOST_NEEDS}", hint="wait for fewer, later ones")
     return tuple(needs.values())
+
+
+async def outcomes(records: Sequence[Record], known: Known) -> dict[int, Became]:
+    """Of every job that these wait for and that is not among them: what a restart must know."""
+    here = {record.job for record in records}
+    found = {job: await known.record(job) for job in needed(records) if job not in here}
+    return {job: became(record) for job, record in found.items() if record is not None}
 
 
 async def _find(wanted: int | str, owner: Owner, operates: bool, known: Known) -> Record | None:
@@ -83,11 +90,6 @@ def _unknown(wanted: int | str) -> tuple[str, str]:
     if isinstance(wanted, int):
         return f"no job {wanted}", "see your jobs with: jobs list"
     return f"no job of yours is called {wanted!r}, and none in this file", "see your jobs with: jobs list"
-
-
-def _need(kind: str, record: Record) -> Need:
-    it = became(record)
-    return Need(kind, record.job, record.spec.name, it.outcome, it.good if kind == "aftercorr" else ())
 
 
 def _must_correspond(spec: JobSpec, found: JobSpec, position: int) -> None:

@@ -8,17 +8,20 @@ same. Final and cleaned-up jobs are not here. Every change costs by what changed
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from jobs.events import Event
 from jobs.policy import Policy, Queue
 from jobs.record import Record, State
+from jobs.runs import each
 from jobs.verdict import Reason
 from scheduler.allocate import allocate
 from scheduler.capacity import NOTHING, Capacity, Ledger, hold_of
 from scheduler.demand import Demand, demand_of
-from scheduler.eligible import hindrance, not_before
+from scheduler.dependency import Became, Standing, Waits, became, reason
+from scheduler.eligible import hindrance, left_at_once, not_before
 from scheduler.limits import Limits, limited, size_of, used_by
 from scheduler.lines import BucketKey, Lines, Rank, Shape
 from scheduler.priority import POINT_MS, own_rank
@@ -45,25 +48,35 @@ class World:
     ends: list[Due] = field(default_factory=list)
     begins: list[Due] = field(default_factory=list)  # queued jobs that may not start yet, by when they may
     lines: Lines = field(default_factory=Lines)
+    waits: Waits = field(default_factory=Waits)
+    hopeless: dict[int, Standing] = field(default_factory=dict)  # waiting jobs of which something can never start
     limits: Limits = field(default_factory=Limits)
     shares: dict[tuple[str, str], int] = field(default_factory=dict)  # (account, user) → points_ms of fair share
     shut: dict[str, Reason] = field(default_factory=dict)  # queues of which nothing starts now
     reserved: dict[str, tuple[int, ...]] = field(default_factory=dict)  # reservation → its CPUs
     _queues: dict[str, Queue] = field(default_factory=dict)
     _until: float = 0.0  # when `shut` may change next
+    _raised: dict[int, Rank] = field(default_factory=dict)  # in line by the urgency of those who wait for it
     _expected: dict[int, float] = field(default_factory=dict)  # job → its entry in `ends`
     _fits_empty: dict[Demand, bool] = field(default_factory=dict, compare=False)  # memos, not facts
     _no_room: dict[Demand, int] = field(default_factory=dict, compare=False)  # demand → generation of the ledger
 
     @classmethod
     def of(
-        cls, capacity: Capacity, records: Iterable[Record] = (), policy: Policy | None = None, now: float = 0.0
+        cls,
+        capacity: Capacity,
+        records: Iterable[Record] = (),
+        policy: Policy | None = None,
+        now: float = 0.0,
+        known: Mapping[int, Became] | None = None,
     ) -> World:
-        """Rebuilt from records, as after a restart."""
+        """Rebuilt from records, as after a restart. `known`: what became of jobs that these wait for (`needed`)."""
         world = cls(capacity, Ledger(capacity), now=now)
         world.set_policy(policy or Policy())
         for record in records:
             world._enter(record)
+        for record in world.live.values():
+            world._depend(None, record, known or {})
         for record in world.live.values():
             world._wait(record)  # when everybody's usage is known
         world.tick(now)
@@ -77,7 +90,17 @@ class World:
         if before is not None:
             self._leave(before)
         self._enter(after)
+        others = self._depend(before, after, {})
         self._wait(after)
+        for job in sorted(others & self.live.keys()):
+            self.reconsider(job)
+
+    def _depend(self, before: Record | None, after: Record, known: Mapping[int, Became]) -> set[int]:
+        """The jobs that must be reconsidered."""
+        if after.needs and after.job not in self.waits.waiting:
+            here = {need.job: became(self.live[need.job]) for need in after.needs if need.job in self.live}
+            known = {**known, **here}
+        return self.waits.change(before, after, known)
 
     def set_policy(self, policy: Policy) -> None:
         """Everybody stands in line anew."""
@@ -85,6 +108,7 @@ class World:
         self.reserved = reserved_cpus(policy.reservations, self.capacity)
         self._until = self.now
         self.lines, self.begins, self.ends, self._expected = Lines(), [], [], {}
+        self._raised = {}
         for record in self.live.values():
             self._wait(record)
             self._expect(record)
@@ -165,22 +189,43 @@ class World:
     # ── waiting ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _wait(self, record: Record) -> None:
+        if record.needs and _is_hopeless(record, standing := self.waits.standing(record)):
+            self.hopeless[record.job] = standing
         if record.state is not State.QUEUED:
             return
-        if hindrance(record, self.now) is None:
-            self.lines.add(self.bucket_key(record), self.rank(record), self._bucket)
+        if self.hindrance(record) is None:
+            rank = self.rank(record)
+            if rank != own_rank(record):
+                self._raised[record.job] = rank
+            self.lines.add(self.bucket_key(record), rank, self._bucket)
         elif (begins := not_before(record)) > self.now:
             insort(self.begins, (begins, record.job))
 
     def _unwait(self, record: Record) -> None:
+        self.hopeless.pop(record.job, None)
         if record.job in self.lines:
-            self.lines.remove(record.job, self.rank(record))
+            self.lines.remove(record.job, self._raised.pop(record.job, own_rank(record)))
         elif begins := not_before(record):
             _discard(self.begins, (begins, record.job))
 
+    def hindrance(self, record: Record) -> Reason | None:
+        """Why a queued job may not start even if there is room."""
+        return hindrance(record, self.now) or reason(self.waits.standing(record))
+
+    def startable(self, array: Record) -> Iterator[int]:
+        """Positions of its tasks that may begin now, as far as `at_once` goes."""
+        progress, spec = array.progress, array.spec.array
+        assert progress is not None and spec is not None
+        tasks = self.waits.standing(array).tasks
+        return islice(each(progress.pending if tasks is None else tasks), left_at_once(array))
+
+    def urgency(self, record: Record) -> int:
+        """Its own, or more: that of who waits for it."""
+        return self.waits.urgency(record)
+
     def rank(self, record: Record) -> Rank:
-        """The order inside a bucket. Whatever else it comes to depend on must be the same in `add` and `remove`."""
-        return own_rank(record)
+        """The order inside a bucket."""
+        return own_rank(record, self.waits.urgency(record))
 
     def bucket_key(self, record: Record) -> BucketKey:
         return BucketKey(record.spec.queue, record.account, record.user, self.shape(record))
@@ -264,6 +309,10 @@ class World:
 
     def found_no_room(self, demand: Demand) -> None:
         self._no_room[demand] = self.ledger.generation
+
+
+def _is_hopeless(record: Record, standing: Standing) -> bool:
+    return record.spec.depends.on_never == "cancel" and bool(standing.never or standing.lost)
 
 
 def _discard(dues: list[Due], due: Due) -> None:

@@ -109,7 +109,7 @@ _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     "int | None": st.none() | SMALL,
     "str | None": st.none() | TEXT,
     "tuple[Need, ...]": st.lists(
-        st.builds(Need, TEXT, SMALL, TEXT, st.sampled_from(Outcome), st.just(((0, 1), (3, 3)))), max_size=3
+        st.builds(Need, TEXT, SMALL, TEXT, st.sampled_from(Outcome), TEXT, st.just(((0, 1), (3, 3)))), max_size=3
     ).map(tuple),
     "tuple[int, ...]": st.lists(SMALL, max_size=3).map(tuple),
     "tuple[str, ...]": st.lists(TEXT, max_size=3).map(tuple),

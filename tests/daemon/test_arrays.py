@@ -131,9 +131,9 @@ async def test_a_name_is_a_sibling_else_the_newest_job_of_that_name(tmp_path: Pa
         await daemon.writer.submit([a_new_job(name="a"), a_new_job(name="a"), a_new_job(name="a", owner=BOB)])
         after = Depends(afterok=("a",))
         one, other = await daemon.writer.submit([a_new_job(name="b", depends=after), a_new_job(name="a")])
-        assert needs(daemon, one) == (Need("afterok", 2, "a"),)
+        assert needs(daemon, one) == (Need("afterok", 2, "a", state="queued"),)
         (later,) = await daemon.writer.submit([a_new_job(name="c", depends=after)])
-        assert needs(daemon, later) == (Need("afterok", other, "a"),)
+        assert needs(daemon, later) == (Need("afterok", other, "a", state="queued"),)
         family = [a_new_job(name="a"), a_new_job(name="a"), a_new_job(name="d", depends=after, siblings=(("a", 0),))]
         ids = await daemon.writer.submit(family)
         assert needs(daemon, ids[2]) == (Need("afterok", ids[0], "a"),)
@@ -144,7 +144,7 @@ async def test_a_task_does_not_stand_for_its_array(tmp_path: Path) -> None:
         (array,) = await daemon.writer.submit([a_new_job(name="a", array=TEN)])
         await daemon.writer.begin_task(array, 0, a_placement(0))
         (job,) = await daemon.writer.submit([a_new_job(name="b", depends=Depends(afterany=("a",)))])
-        assert needs(daemon, job) == (Need("afterany", array, "a", Outcome.BEGUN),)
+        assert needs(daemon, job) == (Need("afterany", array, "a", Outcome.BEGUN, "queued"),)
 
 
 async def test_what_had_become_of_it_is_told_at_submission(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ async def test_what_had_become_of_it_is_told_at_submission(tmp_path: Path) -> No
         assert array not in daemon.world.live
         spec = {"array": Array(((0, 2, 1),)), "depends": Depends(aftercorr=(array,))}
         (job,) = await daemon.writer.submit([a_new_job(name="b", **spec)])
-        assert needs(daemon, job) == (Need("aftercorr", array, "a", Outcome.BAD, ((0, 0), (2, 2))),)
+        assert needs(daemon, job) == (Need("aftercorr", array, "a", Outcome.BAD, "failed", ((0, 0), (2, 2))),)
         assert await daemon.store.verify(everything=True) > 0
 
 

@@ -13,6 +13,7 @@ import anyio.lowlevel
 from scheduler.capacity import Capacity
 from scheduler.clock import Clock
 from scheduler.loop import Loop
+from scheduler.resolving import outcomes
 from scheduler.store import Store
 from scheduler.world import World
 from scheduler.writer import Writer
@@ -46,7 +47,9 @@ async def parts(
     """The writer runs; the loop only with `run_loop` (else the test calls `round`). Leaving it is a stop."""
     store = await Store(str(folder / "journal.db")).open()
     clock = clock or FakeClock()
-    world = World.of(capacity or a_capacity(), await store.live_records(), now=clock.wall())
+    records = await store.live_records()
+    known = await outcomes(records, store)
+    world = World.of(capacity or a_capacity(), records, now=clock.wall(), known=known)
     writer, node = Writer(store, world, clock), FakeNode()
     loop = Loop(world, writer, node, clock)  # type: ignore[arg-type]  # looks and exec are not the loop's
     writer.listen(loop.wake)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from jobs import events as ev
 from jobs.events import Owner
+from jobs.placement import Placement
 from jobs.policy import Policy
 from jobs.record import Record, State
 from jobs.spec import JobSpec
-from jobs.states import Illegal, advance
-from scheduler.actions import Place, ThawPlace, TimeUp
+from jobs.states import Illegal, advance, task_ended
+from scheduler.actions import GiveUp, Place, ThawPlace, TimeUp
 from scheduler.capacity import Capacity
 from scheduler.decide import decide
 from scheduler.decision import Decision
+from scheduler.dependency import need_of
 from scheduler.world import World
 from tests.builders import ALICE
 
@@ -32,17 +34,23 @@ class Simulation:
     def happen(self, event: ev.Event) -> bool:
         before = self.records.get(event.job)
         try:
-            after = advance(before, event)
+            after = advance(before, event, self.records.get(event.array) if isinstance(event, ev.TaskMade) else None)
         except Illegal:
             return False
         self.world.apply(event, before, after)
         self.records[event.job] = after
         self.history.append(event)
+        if after.array and after.state.final and before is not None and not before.state.final:
+            assert self.happen(task_ended(after))
         return True
 
-    def submit(self, spec: JobSpec, *, hold: bool = False, owner: Owner = ALICE) -> int:
+    def submit(
+        self, spec: JobSpec, *, hold: bool = False, owner: Owner = ALICE, needs: Iterable[tuple[str, int]] = ()
+    ) -> int:
+        """`needs`: (kind, job)."""
         job = len(self.records) + 1
-        self.happen(ev.Submitted(job, spec, owner, self.now, hold=hold))
+        found = tuple(need_of(kind, self.records[other]) for kind, other in dict.fromkeys(needs))
+        self.happen(ev.Submitted(job, spec, owner, self.now, hold=hold, needs=found))
         return job
 
     def tick(self, seconds: float) -> None:
@@ -60,9 +68,17 @@ class Simulation:
         decision = self.decide()
         for action in decision.actions:
             record = self.records[action.job]
+            if isinstance(action, Place) and action.index is not None:
+                self.begin_task(record.job, action.index, action.placement)
+                continue
             if record.version != action.version:
                 continue
             match action:
+                case GiveUp() if action.tasks:
+                    assert self.happen(ev.TasksDropped(record.job, action.tasks, action.reason, self.now))
+                case GiveUp():
+                    cancel = ev.CancelRequested(record.job, "dependency", "TERM", 0.0, self.now, action.reason)
+                    assert self.happen(cancel)
                 case Place():
                     execution = f"{record.job}.0.{record.attempt + 1}"
                     assert self.happen(ev.Placed(record.job, execution, action.placement, self.now))
@@ -71,6 +87,13 @@ class Simulation:
                 case TimeUp():
                     assert self.happen(ev.CancelRequested(record.job, "time_limit", "TERM", 1.0, self.now))
         return decision
+
+    def begin_task(self, array: int, index: int, placement: Placement) -> int:
+        job = len(self.records) + 1
+        assert self.happen(ev.TaskBegun(array, index, job, self.now))
+        assert self.happen(ev.TaskMade(job, array, index, self.now))
+        assert self.happen(ev.Placed(job, f"{job}.0.1", placement, self.now))
+        return job
 
     # ── the node ────────────────────────────────────────────────────────────────────────────────────────────────
 

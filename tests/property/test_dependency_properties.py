@@ -12,7 +12,7 @@ from jobs.array import parse_array
 from jobs.needs import Need, Outcome
 from jobs.record import Record, State
 from jobs.states import Illegal, advance, task_ended
-from scheduler.dependency import MET, Became, Standing, Waits, became, needed
+from scheduler.dependency import MET, Became, Standing, Waits, became, need_of, needed
 from tests.builders import ALICE, a_job, a_placement
 
 KINDS = ("after", "afterok", "afternotok", "afterany", "aftercorr", "singleton")
@@ -63,8 +63,7 @@ class Model:
             record = self.records.get(target)
             if record is None or record.array or (kind == "aftercorr" and not (is_array and record.progress)):
                 continue
-            it = became(record)
-            needs.append(Need(kind, target, "", it.outcome, it.good))
+            needs.append(need_of(kind, record))
         spec = a_job(priority=urgency, array=ARRAY if is_array else None)
         self.last_job += 1
         self.happen(ev.Submitted(self.last_job, spec, ALICE, 0.0, needs=tuple(needs)))

@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from jobs import events as ev
+from jobs import needs
+from jobs.array import parse_array
 from jobs.record import State
+from jobs.runs import has
+from jobs.spec import Depends
 from jobs.verdict import Going, Never, NotNow
 from scheduler.actions import ThawPlace
 from scheduler.capacity import MILLI, Capacity, milli
 from scheduler.decide import decide
+from scheduler.dependency import became
 from scheduler.world import World
 from tests.builders import GIB, MIB, a_host, a_job, gpus, licences
 from tests.fakes.simulation import Simulation
@@ -40,7 +45,10 @@ SPECS = st.builds(
     time_limit_s=st.sampled_from([0.0, 60.0]),
     generic=st.sampled_from([{}, {}, {"gpu": 1}, {"gpu": 2}, {"licence": 1}, {"gpu": 1, "licence": 2}]),
     on_lost=st.sampled_from(["fail", "requeue"]),
+    array=st.sampled_from([None, None, None, parse_array("0-4"), parse_array("0-4%2")]),
+    depends=st.builds(Depends, on_never=st.sampled_from(["cancel", "wait"])),
 )
+KINDS = [*needs.KINDS, "singleton"]
 REPORTS = ["started", "start_failed", "frozen", "freeze_failed", "thawed", "exited", "lost", "cleaned"]
 
 
@@ -59,6 +67,20 @@ class Life(RuleBasedStateMachine):
     def submit(self, specs: list[Any], rare: int) -> None:
         for spec in specs:
             self.sim.submit(spec, hold=rare == 0)
+
+    @precondition(lambda self: self.sim.records)
+    @rule(data=st.data(), spec=SPECS, kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3))
+    def submit_behind(self, data: Any, spec: Any, kinds: list[str]) -> None:
+        wanted = [(kind, data.draw(st.sampled_from(sorted(self.sim.records)))) for kind in kinds]
+        for kind, job in wanted:
+            if kind == "aftercorr" and not (spec.array and self.sim.records[job].progress):
+                return
+        self.sim.submit(spec, needs=wanted)
+
+    @precondition(lambda self: self.sim.records)
+    @rule(data=st.data(), position=st.integers(0, 4))
+    def drop_a_task(self, data: Any, position: int) -> None:
+        self.sim.happen(ev.TasksDropped(data.draw(st.sampled_from(sorted(self.sim.records))), (position,), "", 0.0))
 
     @rule(settle=st.booleans())
     def round(self, settle: bool) -> None:
@@ -177,11 +199,41 @@ class Life(RuleBasedStateMachine):
         sim = self.sim
         live = [record for record in sim.records.values() if not (record.state.final and record.cleaned)]
         sim.world.tick(sim.now)
-        rebuilt = World.of(sim.capacity, live, sim.world.policy, sim.now)
+        known = {job: became(record) for job, record in sim.records.items()}
+        rebuilt = World.of(sim.capacity, live, sim.world.policy, sim.now, known)
         assert rebuilt == sim.world
         one, other = decide(rebuilt, sim.now, sim.ran), sim.decide()
         assert one.actions == other.actions
         assert all(one.verdict(record) == other.verdict(record) for record in live)
+
+    @invariant()
+    def an_array_has_no_more_tasks_than_it_may(self) -> None:
+        for record in self.sim.records.values():
+            if record.progress is None or record.spec.array is None:
+                continue
+            tasks = [other for other in self.sim.records.values() if other.array == record.job]
+            assert record.progress.live == sum(not task.state.final for task in tasks)
+            assert not record.spec.array.at_once or record.progress.live <= record.spec.array.at_once
+            assert len({task.index for task in tasks}) == len(tasks)
+            assert not record.state.final or record.progress.ended
+
+    @invariant()
+    def nothing_begins_before_what_it_waits_for(self) -> None:
+        for record in self.sim.records.values():
+            before = self.sim.records[record.array] if record.array else record
+            for need in before.needs if record.attempt else ():
+                target = self.sim.records[need.job]
+                match need.kind:
+                    case "after":
+                        assert target.started_at or target.attempt > 1 or target.state.final
+                    case "afterok":
+                        assert target.state is State.COMPLETED
+                    case "afternotok":
+                        assert target.state.final and target.state is not State.COMPLETED
+                    case "aftercorr":
+                        assert target.progress is not None and has(target.progress.good, record.index)
+                    case _:
+                        assert target.state.final
 
     @invariant()
     def whoever_waits_has_an_answer(self) -> None:
