@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from installation import Installation
+from patience import SLOWNESS
 
 CROWD = r"""
 import hashlib, os, sys, time
@@ -41,14 +42,20 @@ name = "crowd"
 command = ["python3", "-c", {json.dumps(CROWD)}]
 [resources]
 cpus = 2
-memory = "2GiB"
+memory = "1GiB"
 pids = 300
 [network]
 mode = "none"
 """
 
 
-@pytest.fixture(scope="module", params=["v2", "v1"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("v2", marks=pytest.mark.needs("cgroup2")),
+        pytest.param("v1", marks=pytest.mark.needs("cgroup1.freezer")),
+    ],
+)
 def freezing_site(request: pytest.FixtureRequest) -> Iterator[Installation]:
     with Installation(freezer=request.param) as site:
         yield site
@@ -92,10 +99,10 @@ def test_cancel_of_a_frozen_job_kills_it(freezing_site: Installation) -> None:
 
 def test_frozen_time_does_not_count(freezing_site: Installation) -> None:
     site = freezing_site
-    job = site.run_script("sleep 2.5", toml='time_limit = "3s"\n')
+    job = site.run_script(f"sleep {2.5 * SLOWNESS}", toml=f'time_limit = "{3 * SLOWNESS}s"\n')
     site.until(job, "running")
     site.cli("pause", "--wait", str(job))
-    time.sleep(3)
+    time.sleep(3 * SLOWNESS)
     site.cli("resume", "--wait", str(job))
     assert site.wait(job) == 0, site.show(job)
 
