@@ -83,7 +83,7 @@ class Record:
     ran_s: float = 0.0  # running time up to the last report
     running_since: float = 0.0  # wall clock, for display
     freezes: int = 0
-    resident_bytes: int = 0  # while frozen
+    resident_bytes: int = 0  # while frozen; of a preempted one that runs still, what is counted on
     address: str = ""
     freezer: str = ""
     carriers: tuple[str, ...] = ()  # what carries the network class, the one with the last word first

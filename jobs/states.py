@@ -324,7 +324,8 @@ def _preempted(record: Record, event: ev.Preempted) -> Record:
     lately = (*(at for at in record.preempted_lately if at > event.at - HOUR_S), event.at)[-MOST_REMEMBERED:]
     stop = record.spec.stop
     cancel = Cancel(PREEMPTION, stop.signal, stop.grace_s) if event.requeue and not record.cancel else record.cancel
-    return replace(record, preempted_by=event.by, preempted_lately=lately, cancel=cancel)
+    return replace(record, preempted_by=event.by, preempted_lately=lately, cancel=cancel,
+                   resident_bytes=event.resident_bytes)  # fmt: skip
 
 
 def _frozen(record: Record, event: ev.Frozen) -> Record:
@@ -334,7 +335,7 @@ def _frozen(record: Record, event: ev.Frozen) -> Record:
 
 
 def _freeze_failed(record: Record, event: ev.FreezeFailed) -> Record:
-    return replace(record, pause_holds=frozenset(), preempted_by=0, reason=event.reason)
+    return replace(record, pause_holds=frozenset(), preempted_by=0, resident_bytes=0, reason=event.reason)
 
 
 def _warned(record: Record, event: ev.Warned) -> Record:

@@ -48,6 +48,15 @@ class GiveUp(Action):
 
 
 @dataclass(frozen=True, slots=True)
+class Preempt(Action):
+    """Frozen, or with `requeue` stopped and queued again, for the job `by`."""
+
+    by: int
+    resident_bytes: int  # counted on as staying resident
+    requeue: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Place(Action):
     """`index`: the task of an array that begins there; each task of a round is an action of its own."""
 

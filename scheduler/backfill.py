@@ -79,6 +79,7 @@ class Claim:
     wish: Wish | None = None
     ledger: Ledger | None = None
     reservation: Reservation | None = None
+    made: bool = False  # others are being frozen for it: from now on, and no reservation of the backfill's
 
     @property
     def job(self) -> int:
@@ -149,7 +150,8 @@ class Backfill:
     def may_reserve(self, *, frozen: bool) -> bool:
         """Whether one more has a claim. Frozen and waiting ones are counted apart."""
         depth = self.policy.backfill_depth if self.policy.backfill == "conservative" else 1
-        return sum(claim.wish is not None and claim.wish.frozen == frozen for claim in self.claims) < depth
+        waiting = (claim for claim in self.claims if not claim.made)
+        return sum(claim.wish is not None and claim.wish.frozen == frozen for claim in waiting) < depth
 
     def reserve(self, wish: Wish, free: Ledger, ends: Sequence[Due], *, fits_now: bool) -> Claim | None:
         """Keeps a place from the earliest time on. `ends`: when those who hold CPUs in `free` will have ended."""
@@ -164,6 +166,10 @@ class Backfill:
                 self.claims.append(claim)
                 return claim
         return None
+
+    def make(self, wish: Wish, place: Placement) -> None:
+        """Keeps a place that is about to be free."""
+        self.claims.append(Claim(self._key(), self.now, place, wish, made=True))
 
     def _times(self, start: float, ledger: Ledger, gone: int, ends: Sequence[Due]) -> Iterator[tuple[float, Ledger]]:
         yield start, ledger

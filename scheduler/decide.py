@@ -28,6 +28,7 @@ from scheduler.demand import Demand, thaw_demand
 from scheduler.dependency import why_dropped
 from scheduler.limits import Limits, size_of
 from scheduler.lines import BucketKey, LineKey
+from scheduler.making_room import MakingRoom
 from scheduler.world import World
 
 DECIDE_VERSION = 2
@@ -37,7 +38,8 @@ MOST_DROPPED = 10_000  # tasks of an array in one event; an entry of the journal
 def decide(world: World, now: float, seen: Mapping[int, float]) -> Decision:
     """`now` is wall time, as in `submitted_at`, and that of the world's last tick; `seen` the running time, by job id,
     of running jobs that may have reached a limit, from the node."""
-    this = _Round(world, now, world.ledger.copy(), world.limits.copy(), Backfill.of(world.policy, world.reserved, now))
+    this = _Round(world, now, world.ledger.copy(), world.limits.copy(), Backfill.of(world.policy, world.reserved, now),
+                  MakingRoom(world, now))  # fmt: skip
     for job in sorted(world.asking.keys() | seen.keys()):
         if (record := world.active.get(job)) is not None:
             this.see_to(record, seen.get(job, record.ran_s))
@@ -63,6 +65,7 @@ class _Round:
     free: Ledger
     limits: Limits
     backfill: Backfill
+    making: MakingRoom
     actions: list[Action] = field(default_factory=list)
     blocked: dict[LineKey, Blocked] = field(default_factory=dict)
     frozen: dict[int, Blocked] = field(default_factory=dict)
@@ -118,7 +121,7 @@ class _Round:
     def give_room(self) -> None:
         world = self.world
         coming = [
-            (world.rank(record)[0] - world.offset(record.spec.queue, record.account, record.user), record)
+            (world.standing_of_frozen(record), record)
             for record in world.frozen.values()
             if record.cancel is None and not record.pause_holds
         ]
@@ -162,6 +165,9 @@ class _Round:
             else:
                 self.tasks[record.job].popleft()
                 candidates.again(cursor)
+        elif job in self.making.victims_of:
+            self.limits.add(queue.name, bucket.key.user, size)
+            candidates.take(cursor)
         else:
             self.blocked.setdefault(line.key, blocked)
             candidates.close(cursor, self._privileged(blocked))
@@ -253,6 +259,10 @@ class _Round:
         """It found no room. Here others could be frozen to make some; else room is kept for it."""
         if not wish.frozen and not any(map(self.world.ever, wish.demands)):
             return Blocked(ever=False)
+        concerning = self.backfill.concerning(wish.user, self.now, self.now + wish.estimate_s)
+        if (place := self.making.place_for(wish, self.free, concerning)) is not None:
+            self.backfill.make(wish, place)
+            return Blocked(kept=tuple(over))
         if self.backfill.may_reserve(frozen=wish.frozen):
             claim = self.backfill.reserve(wish, self.free, self._ends, fits_now=fits_now)
             if claim is not None and self.world.policy.backfill == "off":
@@ -260,6 +270,7 @@ class _Round:
         return Blocked(kept=tuple(over))
 
     def decision(self) -> Decision:
-        going = {action.job: Going(type(action).__name__) for action in self.actions}
-        return Decision(tuple(self.actions), tuple(self.backfill.claims), self.world, self.free, self.limits,
-                        self.world.shut, going, self.blocked, self.frozen)  # fmt: skip
+        actions = (*self.actions, *self.making.actions)
+        going = {action.job: Going(type(action).__name__) for action in actions}
+        return Decision(actions, tuple(self.backfill.claims), self.world, self.free, self.limits,
+                        self.world.shut, going, self.blocked, self.frozen, self.making.victims_of)  # fmt: skip

@@ -43,6 +43,7 @@ class Decision:
     _going: Mapping[int, Going] = field(default_factory=dict)
     _blocked: Mapping[LineKey, Blocked] = field(default_factory=dict)
     _frozen: Mapping[int, Blocked] = field(default_factory=dict)  # that may come back and found no room
+    _made: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # for whom others are frozen, and which
 
     def expected_start(self, job: int) -> float | None:
         """Wall clock, by the estimates of what runs; only of those for whom room is kept."""
@@ -54,6 +55,9 @@ class Decision:
             return None
         if record.job in self._going:
             return self._going[record.job]
+        if record.job in self._made:
+            detail = "less urgent jobs make room for it"
+            return NotNow((Reason("preemption", 1, 0, blockers=self._made[record.job], detail=detail),))
         if record.job in self._frozen:
             return self._not_now(record, self._frozen[record.job])
         if record.state is not State.QUEUED:

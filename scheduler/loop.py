@@ -14,12 +14,24 @@ from collections.abc import Callable, Mapping
 import anyio
 
 from jobs.errors import HostError, NoSuchJob, WrongState
-from jobs.events import CancelRequested, Event, Placed, TasksDropped, ThawPlaced
+from jobs.events import CancelRequested, Event, Placed, Preempted, TasksDropped, ThawPlaced
 from jobs.ids import ExecutionId
 from jobs.record import Record, State
 from jobs.states import TIME_LIMIT
 from jobs.verdict import Verdict
-from scheduler.actions import Action, Freeze, GiveUp, Place, Reprioritise, Start, Stop, Thaw, ThawPlace, TimeUp
+from scheduler.actions import (
+    Action,
+    Freeze,
+    GiveUp,
+    Place,
+    Preempt,
+    Reprioritise,
+    Start,
+    Stop,
+    Thaw,
+    ThawPlace,
+    TimeUp,
+)  # fmt: skip
 from scheduler.clock import Clock
 from scheduler.decide import decide, time_left_s
 from scheduler.decision import Decision
@@ -77,7 +89,7 @@ class Loop:
         refused: list[HostError] = []
         async with anyio.create_task_group() as tasks:  # together, so that the writer commits them as one batch
             for action in self.decision.actions:
-                if isinstance(action, Place | ThawPlace | TimeUp | GiveUp):
+                if isinstance(action, Place | ThawPlace | TimeUp | GiveUp | Preempt):
                     tasks.start_soon(self._propose, action, refused)
         for action in self.decision.actions:
             self._tell(action)
@@ -156,6 +168,8 @@ class Loop:
                 return TasksDropped(record.job, action.tasks, action.reason, now)
             case GiveUp():
                 return CancelRequested(record.job, "dependency", record.spec.stop.signal, 0.0, now, action.reason)
+            case Preempt(by=by, resident_bytes=resident, requeue=requeue):
+                return Preempted(record.job, str(record.execution), by, resident, now, requeue)
             case _:
                 stop = record.spec.stop
                 return CancelRequested(record.job, TIME_LIMIT, stop.signal, stop.grace_s, now)
@@ -191,9 +205,9 @@ def _wish(action: Action, record: Record) -> tuple[str, object] | None:
             return "start", record.attempt
         case ((ThawPlace() | Thaw()), State.THAWING):
             return "thaw", record.version
-        case Freeze(), State.RUNNING if record.to_freeze and record.cancel is None:
+        case ((Freeze() | Preempt()), State.RUNNING) if record.to_freeze and record.cancel is None:
             return "freeze", record.version
-        case ((Stop() | TimeUp()), _) if record.cancel is not None:
+        case ((Stop() | TimeUp() | Preempt()), _) if record.cancel is not None:
             return "stop", (record.attempt, record.placement is None, record.cancel)  # once: a signal is not repeated
         case Reprioritise(), _:
             return "reprioritise", (record.attempt, record.weights_version)

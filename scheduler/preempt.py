@@ -8,19 +8,18 @@ nobody is frozen who need not be. What keeps jobs from being frozen over and ove
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from heapq import heappop, heappush
 from typing import Literal
 
 from jobs.placement import Placement
-from jobs.policy import Policy, Preemption, Queue
+from jobs.policy import Policy
 from jobs.record import Record, State
-from jobs.states import HOUR_S, PREEMPTION
+from jobs.states import PREEMPTION
 from scheduler.allocate import allocate
-from scheduler.capacity import MILLI, Hold, Ledger, hold_of, milli_each, ports_of
+from scheduler.capacity import Hold, Ledger, hold_of, ports_of
 from scheduler.demand import Demand
+from scheduler.preemptible import order_of_running, points_of
 from scheduler.priority import POINT_MS
 
 Mode = Literal["freeze", "requeue"]
@@ -70,93 +69,6 @@ class Choice:
 NOBODY = Choice()
 
 
-# ── who may be frozen ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(slots=True)
-class Preemptible:
-    """Running jobs by urgency, and those that make room already; kept by events. Asking costs what is found."""
-
-    policy: Policy = field(default_factory=Policy)
-    _running: dict[int, Record] = field(default_factory=dict)
-    _making_room: dict[int, dict[int, Record]] = field(default_factory=dict)  # head → victims that still run
-    # How far time has come is not a fact about the jobs, so two that differ in it only are equal.
-    _resting: list[tuple[float, int, int, Record]] = field(
-        default_factory=list, compare=False
-    )  # heap, by end of the rest
-    _rested: list[tuple[int, int]] = field(default_factory=list, compare=False)  # (points, job), sorted
-
-    def enter(self, record: Record) -> None:
-        if record.state is State.RUNNING and record.preempted_by:
-            self._making_room.setdefault(record.preempted_by, {})[record.job] = record
-        elif _may_be_frozen(record) and queue_of(self.policy, record).preemptible:
-            self._running[record.job] = record
-            heappush(self._resting, (rests_until(record, self.policy.preemption), record.job, record.version, record))
-
-    def leave(self, record: Record) -> None:
-        """`record` as it was when it entered, under the same policy."""
-        if self._running.pop(record.job, None) is not None:
-            entry = points_of(self.policy, record), record.job
-            place = bisect_left(self._rested, entry)
-            if self._rested[place : place + 1] == [entry]:
-                del self._rested[place]
-        makers = self._making_room.get(record.preempted_by, {})
-        makers.pop(record.job, None)
-        if not makers:
-            self._making_room.pop(record.preempted_by, None)
-
-    def below(self, points: int, now: float) -> Iterator[Record]:
-        """Those whose rest is over, the least urgent first, up to `points`."""
-        while self._resting and self._resting[0][0] <= now:
-            _, job, _, record = heappop(self._resting)
-            if self._running.get(job) is record:
-                insort(self._rested, (points_of(self.policy, record), job))
-        for have, job in self._rested:
-            if have > points:
-                return
-            yield self._running[job]
-
-    def next_rested(self) -> float | None:
-        """When the first rest of those that are left alone now is over; after `below`."""
-        while self._resting and self._running.get(self._resting[0][1]) is not self._resting[0][3]:
-            heappop(self._resting)
-        return self._resting[0][0] if self._resting else None
-
-    def making_room_for(self, head: int) -> tuple[Record, ...]:
-        return tuple(self._making_room.get(head, {}).values())
-
-
-def _may_be_frozen(record: Record) -> bool:
-    return record.state is State.RUNNING and not record.to_freeze and record.cancel is None
-
-
-def queue_of(policy: Policy, record: Record) -> Queue:
-    """A queue that is gone counts as one without rules."""
-    try:
-        return policy.queue(record.spec.queue)
-    except KeyError:
-        return Queue(record.spec.queue)
-
-
-def points_of(policy: Policy, record: Record) -> int:
-    return record.urgency + queue_of(policy, record).points
-
-
-def order_of_running(record: Record, points: int, now: float) -> int:
-    """Where a running job would stand among those that wait, if it were frozen now: only waiting makes it older."""
-    waited_s = record.running_since - record.submitted_at - record.ran_s
-    return points * POINT_MS + round((waited_s - now) * 1000)
-
-
-def rests_until(record: Record, rules: Preemption) -> float:
-    """Wall time before which it is left alone."""
-    lately = record.preempted_lately
-    rested = max((record.running_since, *lately[-1:])) + rules.least_run_s
-    if rules.most_per_hour and len(lately) >= rules.most_per_hour:
-        return max(rested, lately[-rules.most_per_hour] + HOUR_S)
-    return rested
-
-
 # ── the choice ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -167,10 +79,10 @@ def choose(
     policy: Policy,
     now: float,
     resident: Mapping[int, int] | None = None,
-    share_ms: Mapping[int, int] | None = None,
+    offset_ms: Callable[[Record], int] | None = None,
 ) -> Choice:
     """`running`: those whose rest is over (`Preemptible.below`); `resident`: bytes observed, where unknown all that a
-    job may take; `share_ms`: what each one's share adds to its priority. `free` is not changed; what makes way for
+    job may take; `offset_ms`: what a queue and a share add to a priority. `free` is not changed; what makes way for
     `head` already is to have done so in it (`make_way`).
     """
     margin = policy.preemption.margin
@@ -179,7 +91,8 @@ def choose(
         points = points_of(policy, record)
         if points + margin > head.points or (head.mode == "requeue" and record.spec.on_lost != "requeue"):
             continue
-        if order_of_running(record, points, now) + (share_ms or {}).get(record.job, 0) >= head.order:
+        offset = offset_ms(record) if offset_ms is not None else (points - record.urgency) * POINT_MS
+        if order_of_running(record, offset, now) >= head.order:
             continue
         victims.append(Victim(record, points, (resident or {}).get(record.job, _most(record))))
     victims.sort(key=lambda victim: victim.regret(head.mode))
@@ -198,12 +111,12 @@ def hold_when_frozen(record: Record, resident_bytes: int) -> Hold:
     return hold_of(replace(record, state=State.FROZEN, placement=None, resident_bytes=resident_bytes))
 
 
-def make_way(ledger: Ledger, record: Record, resident_bytes: int | None = None) -> None:
-    """In a scratch ledger: what the job will hold when the node did what its record asks for."""
+def make_way(ledger: Ledger, record: Record) -> None:
+    """In a scratch ledger: what a preempted job will hold when the node did what its record asks for."""
     ledger.release(record.job)
     stopped = record.cancel is not None and record.cancel.by == PREEMPTION
-    resident = _most(record) if resident_bytes is None else resident_bytes
-    ledger.charge(record.job, Hold(ports=ports_of(record)) if stopped else hold_when_frozen(record, resident))
+    hold = Hold(ports=ports_of(record)) if stopped else hold_when_frozen(record, record.resident_bytes)
+    ledger.charge(record.job, hold)
 
 
 @dataclass(slots=True)
@@ -296,15 +209,3 @@ def _touches(record: Record, place: Placement) -> bool:
     return held is not None and (
         not set(place.cpus).isdisjoint(held.cpus + held.idle) or not set(place.mems).isdisjoint(held.mems)
     )
-
-
-# ── what is on its way ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def claim(free: Ledger, job: int, placement: Placement) -> None:
-    """Takes out of a scratch ledger what is free already of a place that is being made, charged to -job."""
-    each = MILLI if placement.exclusive else milli_each(placement.shares, len(placement.cpus))
-    cpus = [(cpu, min(each, free.milli_left(cpu))) for cpu in (*placement.cpus, *placement.idle)]
-    memory = [(node, min(size, max(0, free.free_memory(node, headroom=False)))) for node, size in placement.memory]
-    pages = [(node, size, min(count, max(0, free.free_pages(node, size)))) for node, size, count in placement.hugepages]
-    free.charge(-job, Hold(shared=tuple(pair for pair in cpus if pair[1]), memory=tuple(memory), pages=tuple(pages)))

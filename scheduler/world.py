@@ -24,6 +24,7 @@ from scheduler.dependency import Became, Standing, Waits, became, reason
 from scheduler.eligible import hindrance, left_at_once, not_before
 from scheduler.limits import Limits, limited, size_of, used_by
 from scheduler.lines import BucketKey, Lines, Rank, Shape
+from scheduler.preemptible import Preemptible
 from scheduler.priority import POINT_MS, own_rank
 from scheduler.reservation import first_after, reserved_cpus
 from scheduler.windows import is_open, next_change
@@ -54,6 +55,8 @@ class World:
     shares: dict[tuple[str, str], int] = field(default_factory=dict)  # (account, user) → points_ms of fair share
     shut: dict[str, Reason] = field(default_factory=dict)  # queues of which nothing starts now
     reserved: dict[str, tuple[int, ...]] = field(default_factory=dict)  # reservation → its CPUs
+    preemptible: Preemptible = field(default_factory=Preemptible)
+    resident: dict[int, int] = field(default_factory=dict, compare=False)  # running job → bytes seen last, if any
     _queues: dict[str, Queue] = field(default_factory=dict)
     _until: float = 0.0  # when `shut` may change next
     _raised: dict[int, Rank] = field(default_factory=dict)  # in line by the urgency of those who wait for it
@@ -107,16 +110,19 @@ class World:
         self.policy, self._queues = policy, {queue.name: queue for queue in policy.queues}
         self.reserved = reserved_cpus(policy.reservations, self.capacity)
         self._until = self.now
+        self.preemptible = Preemptible(policy)
         self.lines, self.begins, self.ends, self._expected = Lines(), [], [], {}
         self._raised = {}
         for record in self.live.values():
             self._wait(record)
             self._expect(record)
+            self.preemptible.enter(record)
         self._shut_queues()
 
     def tick(self, now: float) -> None:
         """What time alone changes: begin times, windows of queues, estimates that were outlived."""
         self.now = now
+        self.preemptible.tick(now)
         while self.begins and self.begins[0][0] <= now:
             self.reconsider(self.begins[0][1])
         while self.ends and self.ends[0][0] <= now:
@@ -139,6 +145,8 @@ class World:
     def next_change(self) -> float | None:
         """When `tick`, or a reserved time, changes what a round would decide; wall clock, None: never."""
         times = [due[0][0] for due in (self.begins, self.ends if len(self.lines) else []) if due]
+        if (len(self.lines) or self.frozen) and (rested := self.preemptible.next_rested()) is not None:
+            times.append(rested)
         if len(self.lines):
             times += [self._until] if self._until < float("inf") else []
             for reservation in self.policy.reservations:
@@ -156,6 +164,7 @@ class World:
             self.active[job] = record
             self._index(record)
             self._expect(record)
+            self.preemptible.enter(record)
         self._count(record, 1)
 
     def _index(self, record: Record) -> None:
@@ -174,6 +183,7 @@ class World:
         for index in (self.live, self.active, self.asking, self.frozen, self.limited):
             index.pop(job, None)
         self._count(record, -1)
+        self.preemptible.leave(record)
         self._unexpect(job)
         self._unwait(record)
 
@@ -245,6 +255,20 @@ class World:
         """What a job's queue and its user's standing add to its priority, in ms."""
         points = self._queues[queue].points if queue in self._queues else 0
         return points * POINT_MS + self.shares.get((account, user), 0)
+
+    def offset_of(self, record: Record) -> int:
+        return self.offset(record.spec.queue, record.account, record.user)
+
+    def standing(self, record: Record) -> int:
+        """Its place in the one order of priority: smaller comes first."""
+        return self.rank(record)[0] - self.offset_of(record)
+
+    def standing_of_frozen(self, record: Record) -> int:
+        """Behind the one that it made room for, while that waits for it."""
+        head = self.live.get(record.preempted_by)
+        if head is None or not (head.job in self.lines or (head.state is State.FROZEN and not head.pause_holds)):
+            return self.standing(record)
+        return max(self.standing(record), self.standing(head) + 1)
 
     def limit_of_user(self, key: BucketKey, limits: Limits | None = None) -> Reason | None:
         queue = self._queues.get(key.queue)

@@ -102,9 +102,7 @@ def _figures(usage: Usage) -> dict[str, float]:
     return {name: getattr(usage, name) for name in _FIGURES}  # dataclasses.asdict takes five times as long
 
 
-def machine(
-    topology: Topology, capacity: Capacity, records: Sequence[Record], peer: Owner, access: Access
-) -> Machine:
+def machine(topology: Topology, capacity: Capacity, records: Sequence[Record], peer: Owner, access: Access) -> Machine:
     """`records`: those on the node. What jobs of others have is shown, whose it is only to operators."""
     memory: Counter[int] = Counter()
     pages: Counter[tuple[int, int]] = Counter()

@@ -89,9 +89,7 @@ def failure(path: str, error: sqlite3.Error) -> HostError:
             "or move the file away to start with an empty journal",
         )
     if code == sqlite3.SQLITE_BUSY:
-        return HostError(
-            f"the journal {path} is locked by another program", hint=f"see who has it open: fuser {path}"
-        )
+        return HostError(f"the journal {path} is locked by another program", hint=f"see who has it open: fuser {path}")
     if code == sqlite3.SQLITE_IOERR:
         return HostError(f"the journal {path} could not be read or written: {error}", hint="look at the disk: dmesg")
     return HostError(f"the journal {path} refused: {error}", hint="this may be a bug; the journal was not changed")

@@ -47,5 +47,3 @@ class SqliteJournal:
         if entries:
             self.seq, self.hash = entries[-1].seq, entries[-1].hash
         return entries
-
-

@@ -11,7 +11,7 @@ from jobs.policy import Policy
 from jobs.record import Record, State
 from jobs.spec import JobSpec
 from jobs.states import Illegal, advance, task_ended
-from scheduler.actions import GiveUp, Place, ThawPlace, TimeUp
+from scheduler.actions import GiveUp, Place, Preempt, ThawPlace, TimeUp
 from scheduler.capacity import Capacity
 from scheduler.decide import decide
 from scheduler.decision import Decision
@@ -84,6 +84,9 @@ class Simulation:
                     assert self.happen(ev.Placed(record.job, execution, action.placement, self.now))
                 case ThawPlace():
                     assert self.happen(ev.ThawPlaced(record.job, str(record.execution), action.placement, self.now))
+                case Preempt(by=by, resident_bytes=resident, requeue=requeue):
+                    execution = str(record.execution)
+                    assert self.happen(ev.Preempted(record.job, execution, by, resident, self.now, requeue))
                 case TimeUp():
                     assert self.happen(ev.CancelRequested(record.job, "time_limit", "TERM", 1.0, self.now))
         return decision
@@ -126,5 +129,5 @@ class Simulation:
                     self.report(job, "exited")
                 case State.RUNNING if record.to_freeze:
                     self.report(job, "frozen", resident=record.spec.resources.memory_bytes // 2)
-            if self.records[job].state.final:
+            if self.records[job].state.final and not self.records[job].cleaned:
                 self.report(job, "cleaned")

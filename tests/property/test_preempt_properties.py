@@ -16,7 +16,8 @@ from jobs.states import advance
 from scheduler.allocate import allocate
 from scheduler.capacity import Capacity, Ledger, hold_for, hold_of
 from scheduler.demand import demand_of
-from scheduler.preempt import Choice, Head, Preemptible, Victim, choose, make_way, order_of_running, points_of
+from scheduler.preempt import Choice, Head, Victim, choose, make_way
+from scheduler.preemptible import Preemptible, order_of_running, points_of
 from scheduler.priority import POINT_MS
 from tests.builders import GIB, MIB, a_host, a_job
 from tests.fakes.simulation import Simulation
@@ -81,7 +82,8 @@ class Case:
         index = Preemptible(self.policy)
         for record in self.running:
             index.enter(record)
-        return list(index.below(self.head.points, self.now))
+        index.tick(self.now)
+        return list(index.below(self.head.points))
 
     def choose(self) -> Choice:
         return choose(self.sim.world.ledger, self.head, self.candidates(), self.policy, self.now, self.resident)
@@ -175,8 +177,8 @@ def test_while_victims_are_being_frozen_the_choice_stands(
     coming = case.sim.world.ledger.copy()
     for victim in choice.victims:
         requeue = case.head.mode == "requeue"
-        marked = advance(victim.record, ev.Preempted(victim.job, str(victim.record.execution), 1000, 0, 0.0, requeue))
-        make_way(coming, marked, victim.resident_bytes)
+        ids = victim.job, str(victim.record.execution)
+        make_way(coming, advance(victim.record, ev.Preempted(*ids, 1000, victim.resident_bytes, 0.0, requeue)))
     if choice.victims:
         assert allocate(coming, case.demand) is not None
 
@@ -202,9 +204,10 @@ def test_the_index_knows_who_may_be_frozen(
                 index.enter(record)
                 seen[job] = record
         sim.tick(data.draw(st.sampled_from([1.0, 31.0])))
+        index.tick(sim.now)
         running = [r for r in sim.records.values() if r.state is State.RUNNING and not r.to_freeze and not r.cancel]
         wanted = {r.job for r in running if points_of(policy, r) <= points and sim.now - r.running_since >= 30.0}
-        found = list(index.below(points, sim.now))
+        found = list(index.below(points))
         assert {record.job for record in found} == wanted
         assert [points_of(policy, r) for r in found] == sorted(points_of(policy, r) for r in found)
         resting = [r.running_since + 30.0 for r in running if sim.now - r.running_since < 30.0]
@@ -221,5 +224,5 @@ def test_only_waiting_makes_older() -> None:
     sim.round()
     sim.settle()
     sim.tick(5000.0)
-    waited = order_of_running(sim.records[job], 10, sim.now)
+    waited = order_of_running(sim.records[job], 0, sim.now)
     assert waited == 10 * POINT_MS - round((sim.now - 60.0) * 1000)

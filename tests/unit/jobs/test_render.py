@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs import render
@@ -155,6 +155,7 @@ def test_colour_changes_no_column() -> None:
     assert re.sub(r"\x1b\[\d+m", "", coloured) == render.table(MANY, Look(width=100, now=1000.0))
 
 
+@settings(deadline=None)
 @given(st.text(), st.sampled_from(["queued", "failed", "running", "lost"]), st.integers(10, 200))
 def test_users_text_cannot_steer_the_terminal(text: str, state: str, width: int) -> None:
     job = running(name=text, reason=text, owner=text, state=state, final=state in ("failed", "lost"), waits_for=(text,),

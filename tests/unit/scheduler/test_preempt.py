@@ -8,7 +8,8 @@ from jobs.policy import Policy, Preemption, Queue
 from jobs.record import Record
 from scheduler.capacity import Ledger, hold_of
 from scheduler.demand import demand_of
-from scheduler.preempt import Choice, Head, Preemptible, choose, rests_until
+from scheduler.preempt import Choice, Head, choose
+from scheduler.preemptible import Preemptible, rests_until
 from scheduler.priority import POINT_MS
 from tests.builders import GIB, MIB, History, a_capacity, a_job, a_placement
 
@@ -39,7 +40,8 @@ def index(records: list[Record], policy: Policy) -> list[Record]:
     found = Preemptible(policy)
     for record in records:
         found.enter(record)
-    return list(found.below(100, NOW))
+    found.tick(NOW)
+    return list(found.below(100))
 
 
 def test_the_least_urgent_makes_room() -> None:

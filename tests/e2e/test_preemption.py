@@ -1,0 +1,58 @@
+"""A host full of long jobs of low urgency: an urgent one gets CPUs by freezing them, and none of them loses work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+
+from installation import Installation
+
+CHAIN = """
+import hashlib, os
+digest, rounds = b"long", 0
+while not os.path.exists("/go/end"):
+    for _ in range(1000):
+        digest = hashlib.sha256(digest).digest()
+    rounds += 1000
+print(rounds, digest.hex())
+"""
+
+
+def chain(rounds: int) -> str:
+    digest = b"long"
+    for _ in range(rounds):
+        digest = hashlib.sha256(digest).digest()
+    return digest.hex()
+
+
+def test_an_urgent_job_freezes_what_is_in_its_way(site: Installation) -> None:
+    folder = site.folder / "go"
+    folder.mkdir()
+    mount = f'mounts = [{{ source = "{folder}", target = "/go" }}]\n'
+    resources = '[resources]\ncpus = 1\nmemory = "64MiB"\n'
+    command = f'command = ["python3", "-c", {json.dumps(CHAIN)}]\n'
+    cpus = len(os.sched_getaffinity(0))
+    long = [site.submit(f'name = "long"\npriority = 10\n{command}{mount}{resources}') for _ in range(cpus)]
+    for job in long:
+        site.until(job, "running")
+    mid = site.submit(f'name = "mid"\npriority = 10\ncommand = ["true"]\n{resources}')
+    urgent = site.submit(f'name = "urgent"\npriority = 90\ncommand = ["sleep", "3"]\n{resources}')
+    site.until(urgent, "running")
+    (frozen,) = [job for job in long if site.show(job)["preempted_by"]]
+    assert site.until(frozen, "frozen")["preempted_by"] == urgent
+    assert f"by the scheduler for job {urgent}" in site.cli("show", str(frozen)).stdout
+    assert site.show(mid)["state"] == "queued", "it is no more urgent than those that run"
+    assert site.wait(urgent) == 0
+    assert site.until(frozen, "running")["preempted_by"] == 0
+    assert site.show(mid)["state"] == "queued", "the frozen one comes back first"
+    (folder / "end").touch()
+    for job in (*long, mid):
+        assert site.wait(job) == 0, site.output(job, "--stderr")
+    for job in long:
+        rounds, digest = site.output(job).split()
+        assert digest == chain(int(rounds)), "not a round of the work is lost"
+    shown = site.show(frozen)
+    assert (shown["freezes"], shown["attempt"]) == (1, 1)
+    kinds = [json.loads(line)["kind"] for line in site.cli("events", "--job", str(frozen)).stdout.splitlines()]
+    assert kinds[3:7] == ["preempted", "frozen", "thaw_placed", "thawed"]
