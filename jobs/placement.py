@@ -23,6 +23,7 @@ class Placement:
     generic: tuple[tuple[str, tuple[int, ...]], ...] = ()  # (name of a generic resource, its instances)
     given_back: tuple[str, ...] = ()  # those of the names that a freeze gives back
     devices: tuple[str, ...] = ()  # device nodes of the instances
+    variant: int = 0  # which of the job's alternatives it is; 0: the spec's own resources
 
 
 def from_json(data: dict[str, Any]) -> Placement:

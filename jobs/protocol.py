@@ -229,6 +229,7 @@ class Job:
     queue: str = "default"
     account: str = ""
     generic_wanted: tuple[tuple[str, int], ...] = ()
+    variant: int = 0  # of the spec, that it runs or ran as
     started_at: float = 0.0
     ended_at: float = 0.0
     frozen_at: float = 0.0

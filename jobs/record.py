@@ -13,7 +13,7 @@ from jobs.needs import Need, need_from_json
 from jobs.placement import Placement
 from jobs.placement import from_json as placement_from_json
 from jobs.plain import plain
-from jobs.spec import JobSpec
+from jobs.spec import JobSpec, resolved
 
 
 class State(StrEnum):
@@ -108,6 +108,7 @@ class Record:
     abandoned: int = 0  # starts in a row that launcher or daemon cut off
     memory_bytes: int = 0  # asked for since an OOM; 0: what the spec says
     warned: bool = False  # of the coming end, in this attempt
+    variant: int = 0  # that it was last placed as
 
     @property
     def execution(self) -> ExecutionId:
@@ -135,10 +136,20 @@ class Record:
 
     @property
     def wanted(self) -> JobSpec:
-        """What it asks for now: the spec, with the memory that a retry after an OOM gets."""
-        if not self.memory_bytes:
-            return self.spec
-        return replace(self.spec, resources=replace(self.spec.resources, memory_bytes=self.memory_bytes))
+        """What it was last given, or asks for first: the spec in one of its variants."""
+        return self.as_variant(self.variant)
+
+    @property
+    def alternatives(self) -> tuple[JobSpec, ...]:
+        """All that it may be started as, the best first; the position is the variant's number."""
+        return tuple(self.as_variant(variant) for variant in range(len(self.spec.variants) + 1))
+
+    def as_variant(self, variant: int) -> JobSpec:
+        """With the memory that a retry after an OOM gets."""
+        spec = resolved(self.spec, variant)
+        if self.memory_bytes <= spec.resources.memory_bytes:
+            return spec
+        return replace(spec, resources=replace(spec.resources, memory_bytes=self.memory_bytes))
 
     @property
     def deadline_at(self) -> float:

@@ -190,7 +190,8 @@ def placed(job: Job) -> str:
     if job.idle:
         how += f", with {cpuset.render(job.idle)} kept idle for whole cores"
     where = f"{job.node_id or 'this host'}, CPUs {cpuset.render(job.cpus)} ({how}), memory nodes"
-    return ", ".join(filter(None, (f"{where} {cpuset.render(job.mems)}", generic_of(job.generic))))
+    variant = f"as variant {job.variant}" if job.variant else ""
+    return ", ".join(filter(None, (f"{where} {cpuset.render(job.mems)}", generic_of(job.generic), variant)))
 
 
 def generic_of(given: Sequence[tuple[str, Sequence[int]]]) -> str:

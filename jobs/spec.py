@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from jobs.array import Array
@@ -128,6 +128,15 @@ class Warn:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """Another way to run the job: whole, with what it has in common with the first."""
+
+    resources: Resources = field(default_factory=Resources)
+    numa: Literal["local", "spread", "any"] | tuple[int, ...] = "local"
+    cores: Literal["shared", "whole"] = "shared"
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """One job. Exactly one of `command` and `script` is given."""
 
@@ -159,6 +168,15 @@ class JobSpec:
     warn: Warn = field(default_factory=Warn)
     retry: Retry = field(default_factory=Retry)
     checkpoint_exit_code: int = 0  # this exit status asks to be started again; 0: none does
+    variants: tuple[Variant, ...] = ()  # in this order, where `resources` itself, variant 0, finds no room
+
+
+def resolved(spec: JobSpec, variant: int) -> JobSpec:
+    """The spec with the resources and the placement of one of its alternatives; 0 is the spec itself."""
+    if not variant:
+        return spec
+    chosen = spec.variants[variant - 1]
+    return replace(spec, resources=chosen.resources, numa=chosen.numa, cores=chosen.cores)
 
 
 def to_json(spec: JobSpec) -> dict[str, Any]:
@@ -169,7 +187,7 @@ def to_json(spec: JobSpec) -> dict[str, Any]:
 def from_json(data: dict[str, Any]) -> JobSpec:
     """Inverse of `to_json`. Raises TypeError or KeyError on data that this version did not write."""
     network = data["network"]
-    resources, array = data["resources"], data.get("array")
+    array = data.get("array")
     return JobSpec(
         **{
             **data,
@@ -177,16 +195,8 @@ def from_json(data: dict[str, Any]) -> JobSpec:
             "stop": Stop(**data["stop"]),
             "env": tuple((key, value) for key, value in data["env"]),
             "image": Image(**data["image"]),
-            "resources": Resources(
-                **{
-                    **resources,
-                    "io": Io(**resources["io"]),
-                    "hugepages": tuple((size, count) for size, count in resources["hugepages"]),
-                    "devices": tuple(resources["devices"]),
-                    "generic": tuple((name, count) for name, count in resources.get("generic", ())),
-                }
-            ),
-            "numa": data["numa"] if isinstance(data["numa"], str) else tuple(data["numa"]),
+            "resources": _resources(data["resources"]),
+            "numa": _numa(data["numa"]),
             "network": Network(
                 **{
                     **network,
@@ -197,6 +207,10 @@ def from_json(data: dict[str, Any]) -> JobSpec:
             "mounts": tuple(Mount(**item) for item in data["mounts"]),
             "depends": Depends(**_tuples(data.get("depends", {}))),
             "array": Array(tuple(map(tuple, array["ranges"])), array["at_once"]) if array else None,
+            "variants": tuple(
+                Variant(_resources(item["resources"]), _numa(item["numa"]), item["cores"])
+                for item in data.get("variants", ())
+            ),
             "begin": Moment(**data.get("begin", {})),
             "deadline": Moment(**data.get("deadline", {})),
             "warn": Warn(**data.get("warn", {})),
@@ -207,3 +221,19 @@ def from_json(data: dict[str, Any]) -> JobSpec:
 
 def _tuples(data: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+
+
+def _resources(data: dict[str, Any]) -> Resources:
+    return Resources(
+        **{
+            **data,
+            "io": Io(**data["io"]),
+            "hugepages": tuple((size, count) for size, count in data["hugepages"]),
+            "devices": tuple(data["devices"]),
+            "generic": tuple((name, count) for name, count in data.get("generic", ())),
+        }
+    )
+
+
+def _numa(given: Any) -> Any:
+    return given if isinstance(given, str) else tuple(given)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jobs import spec
 from jobs.events import Owner
 from jobs.specfile_keys import mount_target
-from jobs.specfile_model import Depends, Document, Mount, Resources
+from jobs.specfile_model import Depends, Document, Mount, Resources, Variant
 from jobs.specfile_model import Retry as RetryTable
 from jobs.specfile_problems import Found
 from jobs.specfile_values import Refused, show
@@ -68,6 +68,7 @@ def _spec(document: Document, place: Place, mounts: tuple[spec.Mount, ...]) -> s
         warn=spec.Warn(document.warn.signal, document.warn.before),
         retry=_retry(document.retry),
         checkpoint_exit_code=document.checkpoint_exit_code or 0,
+        variants=tuple(_variant(document, each) for each in document.variant),
     )
 
 
@@ -90,7 +91,20 @@ def _resources(given: Resources) -> spec.Resources:
         io=spec.Io(io.weight, io.read or spec.UNLIMITED, io.write or spec.UNLIMITED),
         hugepages=given.hugepages,
         devices=given.devices,
-        generic=given.generic,
+        generic=tuple((name, count) for name, count in given.generic if count),
+    )
+
+
+def _variant(document: Document, given: Variant) -> spec.Variant:
+    """Whole: what it leaves out is as in the spec; of huge pages and generic resources, size by size, name by name."""
+    under, over = document.resources, given.resources.model_dump(exclude_unset=True)
+    for key in ("hugepages", "generic"):
+        if key in over:
+            over[key] = tuple(sorted((dict(getattr(under, key)) | dict(over[key])).items()))
+    return spec.Variant(
+        _resources(under.model_copy(update=over)),
+        given.placement.numa or document.placement.numa,
+        given.placement.cores or document.placement.cores,
     )
 
 

@@ -34,6 +34,7 @@ MOST_NUMA_NODES = 1024  # 1 << CONFIG_NODES_SHIFT's upper end
 MOST_WAITED_FOR = 1000  # of one kind of dependency
 GENERIC_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 MOST_GENERIC = 4096
+MOST_VARIANTS = 8
 MOST_PIDS = 1 << 22  # PID_MAX_LIMIT, include/linux/threads.h
 LARGEST_SCRIPT_BYTES = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -203,7 +204,7 @@ def generic(given: object) -> tuple[tuple[str, int], ...]:
         if not GENERIC_NAME.fullmatch(name):
             raise Refused("is not a resource's name; needs a to z, 0 to 9 and _, first a letter", below=(name,))
         found.append((name, element(name, whole(0, MOST_GENERIC), count)))
-    return tuple(sorted((name, count) for name, count in found if count))
+    return tuple(sorted(found))
 
 
 def numa(given: object) -> str | tuple[int, ...]:

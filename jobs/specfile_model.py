@@ -65,6 +65,12 @@ def _no_two_devices(given: tuple[str, ...]) -> tuple[str, ...]:
     return given
 
 
+def _few_variants(given: tuple[Variant, ...]) -> tuple[Variant, ...]:
+    if len(given) > keys.MOST_VARIANTS:
+        raise values.Refused(f"{len(given)} variants are too many; at most {keys.MOST_VARIANTS}")
+    return given
+
+
 Weight = Annotated[int, PlainValidator(values.whole(1, 10000)), WithJsonSchema(_integer(1, 10000))]
 ByteRate = Annotated[int, PlainValidator(values.byte_rate), WithJsonSchema(_BYTE_RATE)]
 Device = Annotated[str, PlainValidator(keys.device), WithJsonSchema({"type": "string", "pattern": "^/dev/"})]
@@ -111,65 +117,102 @@ class Io(Table):
     write: ByteRate | None = Field(None, description="Most bytes written to disks in a second; absent: no limit.")
 
 
+Cpus = Annotated[
+    float,
+    PlainValidator(keys.cpus),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": keys.MOST_CPUS, "multipleOf": 0.01}),
+]
+Memory = Annotated[int, PlainValidator(values.size(_PROGRAM_MIN, "no program starts in less")), WithJsonSchema(_SIZE)]
+Size = Annotated[int, PlainValidator(values.size(0, "")), WithJsonSchema(_SIZE)]
+Pids = Annotated[int, PlainValidator(values.whole(1, keys.MOST_PIDS)), WithJsonSchema(_integer(1, keys.MOST_PIDS))]
+Hugepages = Annotated[
+    tuple[tuple[int, int], ...],
+    PlainValidator(keys.hugepages),
+    WithJsonSchema({"type": "object", "additionalProperties": _integer(0, 1 << 30)}),
+]
+Devices = Annotated[tuple[Device, ...], AfterValidator(_no_two_devices)]
+GenericCounts = Annotated[
+    tuple[tuple[str, int], ...],
+    PlainValidator(keys.generic),
+    WithJsonSchema({"type": "object", "additionalProperties": _integer(0, keys.MOST_GENERIC)}),
+]
+Numa = Annotated[
+    Literal["local", "spread", "any"] | tuple[int, ...],
+    PlainValidator(keys.numa),
+    WithJsonSchema(
+        {"anyOf": [_words("local", "spread", "any"), {"type": "array", "items": _integer(0, 1023), "minItems": 1}]}
+    ),
+]
+Cores = Annotated[
+    Literal["shared", "whole"],
+    PlainValidator(values.choice("shared", "whole")),
+    WithJsonSchema(_words("shared", "whole")),
+]
+
+
 class Resources(Table):
-    cpus: Annotated[
-        float,
-        PlainValidator(keys.cpus),
-        WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": keys.MOST_CPUS, "multipleOf": 0.01}),
-    ] = Field(1, description="A whole number pins that many CPUs to the job alone; a fraction shares CPUs.")
-    memory: Annotated[
-        int, PlainValidator(values.size(_PROGRAM_MIN, "no program starts in less")), WithJsonSchema(_SIZE)
-    ] = _default("1GiB", "Most memory; beyond it the whole job is killed.")
-    memory_high: Annotated[int, PlainValidator(values.size(0, "")), WithJsonSchema(_SIZE)] = _default(
+    cpus: Cpus = Field(1, description="A whole number pins that many CPUs to the job alone; a fraction shares CPUs.")
+    memory: Memory = _default("1GiB", "Most memory; beyond it the whole job is killed.")
+    memory_high: Size = _default(
         "0", "From here on the job is slowed down and its memory taken back, before it is killed; 0: never. cgroup v2."
     )
-    memory_min: Annotated[int, PlainValidator(values.size(0, "")), WithJsonSchema(_SIZE)] = _default(
+    memory_min: Size = _default(
         "0", "As much of its memory, page cache too, is never taken back for others. cgroup v2."
     )
-    swap: Annotated[int, PlainValidator(values.size(0, "")), WithJsonSchema(_SIZE)] = _default(
-        "0", "Swap space on top of the memory."
-    )
-    pids: Annotated[
-        int, PlainValidator(values.whole(1, keys.MOST_PIDS)), WithJsonSchema(_integer(1, keys.MOST_PIDS))
-    ] = Field(4096, description="Most processes and threads.")
+    swap: Size = _default("0", "Swap space on top of the memory.")
+    pids: Pids = Field(4096, description="Most processes and threads.")
     cpu_weight: Weight = Field(100, description="Share of CPU time against other jobs on the same CPUs.")
     io: Io = Field(default_factory=lambda: Io.model_validate({}), description="Shares and limits of disk traffic.")
-    hugepages: Annotated[
-        tuple[tuple[int, int], ...],
-        PlainValidator(keys.hugepages),
-        WithJsonSchema({"type": "object", "additionalProperties": _integer(0, 1 << 30)}),
-    ] = _default({}, 'Huge pages by size, for example { "2MiB" = 64 }.')
-    devices: Annotated[tuple[Device, ...], AfterValidator(_no_two_devices)] = Field(
+    hugepages: Hugepages = _default({}, 'Huge pages by size, for example { "2MiB" = 64 }.')
+    devices: Devices = Field(
         (), description="Device nodes of the host that the job may open, for example /dev/fuse."
     )
-    generic: Annotated[
-        tuple[tuple[str, int], ...],
-        PlainValidator(keys.generic),
-        WithJsonSchema({"type": "object", "additionalProperties": _integer(0, keys.MOST_GENERIC)}),
-    ] = _default({}, "Resources that the host's operator named, GPUs or licences, for example { gpu = 1 }.")
+    generic: GenericCounts = _default(
+        {}, "Resources that the host's operator named, GPUs or licences, for example { gpu = 1 }."
+    )
 
 
 class Placement(Table):
-    numa: Annotated[
-        Literal["local", "spread", "any"] | tuple[int, ...],
-        PlainValidator(keys.numa),
-        WithJsonSchema(
-            {"anyOf": [_words("local", "spread", "any"), {"type": "array", "items": _integer(0, 1023), "minItems": 1}]}
-        ),
-    ] = Field(
+    numa: Numa = Field(
         "local",
         description="Memory nodes: as few as possible (local), as many as possible with pages going round them "
         "(spread), any, or a list.",
     )
-    cores: Annotated[
-        Literal["shared", "whole"],
-        PlainValidator(values.choice("shared", "whole")),
-        WithJsonSchema(_words("shared", "whole")),
-    ] = Field(
+    cores: Cores = Field(
         "shared",
         description="Whether another job may get another hardware thread of a core that this one uses (shared), or "
         "not (whole): a thread left over on its last core then stays idle and counts as given to it. "
         "whole needs a whole number of cpus.",
+    )
+
+
+class VariantResources(Table):
+    """What may differ; an absent key is as in [resources]."""
+
+    cpus: Cpus | None = Field(None, description="Instead of resources.cpus; absent keys are as there.")
+    memory: Memory | None = Field(None, description="Instead of resources.memory.")
+    memory_high: Size | None = Field(None, description="Instead of resources.memory_high.")
+    memory_min: Size | None = Field(None, description="Instead of resources.memory_min.")
+    swap: Size | None = Field(None, description="Instead of resources.swap.")
+    pids: Pids | None = Field(None, description="Instead of resources.pids.")
+    hugepages: Hugepages | None = Field(None, description="Page size by page size; 0: none of these.")
+    devices: Devices | None = Field(None, description="Instead of resources.devices.")
+    generic: GenericCounts | None = Field(None, description="Name by name; 0: none of these.")
+
+
+class VariantPlacement(Table):
+    numa: Numa | None = Field(None, description="Instead of placement.numa.")
+    cores: Cores | None = Field(None, description="Instead of placement.cores.")
+
+
+class Variant(Table):
+    """Another way to run the job, tried where it finds no room as it stands; of several, in their order."""
+
+    resources: VariantResources = Field(
+        default_factory=lambda: VariantResources.model_validate({}), description="What differs of the resources."
+    )
+    placement: VariantPlacement = Field(
+        default_factory=lambda: VariantPlacement.model_validate({}), description="What differs of the placement."
     )
 
 
@@ -380,6 +423,9 @@ class Document(Table):
         default_factory=lambda: Resources.model_validate({}), description="What the job gets, and its limits."
     )
     placement: Placement = Field(default_factory=lambda: Placement.model_validate({}), description="Where it runs.")
+    variant: Annotated[tuple[Variant, ...], AfterValidator(_few_variants)] = Field(
+        (), description="Other ways to run it, tried in this order where it finds no room as it stands."
+    )
     network: Network = Field(default_factory=lambda: Network.model_validate({}), description="Its network.")
     mounts: Annotated[tuple[Mount, ...], AfterValidator(_no_two_targets)] = Field(
         (), description="Folders and files of the host inside the job."

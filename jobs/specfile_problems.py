@@ -25,14 +25,19 @@ from jobs.specfile_model import (
     Resources,
     Retry,
     Stop,
+    Variant,
+    VariantPlacement,
+    VariantResources,
     Warn,
 )  # fmt: skip
 from jobs.specfile_values import Refused, show, type_name
 
+LISTS = ("mounts", "variant")  # of tables
 TABLES: dict[Path, type[BaseModel]] = {
     (): Document, ("stop",): Stop, ("image",): Image, ("resources",): Resources, ("resources", "io"): Io,
     ("placement",): Placement, ("network",): Network, ("mounts",): Mount, ("depends",): Depends, ("warn",): Warn,
-    ("retry",): Retry,
+    ("retry",): Retry, ("variant",): Variant, ("variant", "resources"): VariantResources,
+    ("variant", "placement"): VariantPlacement,
 }  # fmt: skip
 
 
@@ -128,10 +133,11 @@ def _field_description(path: Path) -> str:
 
 def _table_hint(path: Path) -> str:
     key: Sequence[Any] = [part for part in path if isinstance(part, str)]
-    return "write [[mounts]] above each" if key == ["mounts"] else f"write [{render_key(tuple(key))}] above its keys"
+    several = len(key) == 1 and key[0] in LISTS
+    return f"write [[{key[0]}]] above each" if several else f"write [{render_key(tuple(key))}] above its keys"
 
 
 def _list_hint(path: Path, given: object) -> str:
-    if path == ("mounts",):
-        return "write [[mounts]], with two brackets"
+    if len(path) == 1 and path[0] in LISTS:
+        return f"write [[{path[0]}]], with two brackets"
     return f"write: {path[-1]} = [{json.dumps(given)}]" if isinstance(given, str) else ""

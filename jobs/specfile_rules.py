@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil, isfinite
 from typing import Any
 
+from jobs.specfile_jobs import merged
 from jobs.specfile_problems import Found
 from jobs.units import parse_size, render_size
 
@@ -19,13 +21,21 @@ def of_keys(data: Mapping[str, Any]) -> list[Found]:
         found.append(
             Found((), "neither command nor script is given; needs one of them", 'for example command = ["true"]')
         )
-    return (
-        found
-        + _of_array(data)
-        + _of_memory(data.get("resources"))
-        + _of_placement(data)
-        + _of_network(data.get("network"))
-    )
+    inside = _of_memory(data.get("resources")) + _of_placement(data)
+    return found + _of_array(data) + inside + _of_network(data.get("network")) + _of_variants(data, inside)
+
+
+def _of_variants(data: Mapping[str, Any], said: list[Found]) -> list[Found]:
+    """Each with what it has from the spec; what is wrong there is not said again."""
+    given = data.get("variant")
+    return [
+        replace(item, path=("variant", position, *item.path))
+        for position, variant in enumerate(given if isinstance(given, list) else ())
+        if isinstance(variant, dict)
+        for whole in [merged(data, variant)]
+        for item in _of_memory(whole.get("resources")) + _of_placement(whole)
+        if item not in said
+    ]
 
 
 def _of_array(data: Mapping[str, Any]) -> list[Found]:

@@ -45,8 +45,9 @@ def _tidy(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     choices = [choice for choice in node.get("anyOf", ()) if choice != {"type": "null"}]
-    if len(choices) == 1 and len(node["anyOf"]) == 2:
-        node = {**choices[0], **{key: value for key, value in node.items() if key not in ("anyOf", "default")}}
+    if choices and len(choices) < len(node["anyOf"]):
+        rest = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
+        node = {**(choices[0] if len(choices) == 1 else {"anyOf": choices}), **rest}
     return {
         key: {name: _tidy(inner) for name, inner in value.items()} if key in ("properties", "$defs") else _tidy(value)
         for key, value in node.items()

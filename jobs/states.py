@@ -291,6 +291,7 @@ def _placed(record: Record, event: ev.Placed) -> Record:
     if event.execution != str(following):
         raise Illegal(f"{event.kind}: execution {event.execution} is not the next one, {following}")
     return replace(record, attempt=following.attempt, placement=event.placement, home=event.placement, cleaned=False,
+                   variant=event.placement.variant,
                    leftovers=(), reason="", weights_version=0, started_at=0.0, ended_at=0.0, ran_s=0.0, freezes=0,
                    exit_status=None, usage=ev.Usage(), preempted_by=0, warned=False)  # fmt: skip
 

@@ -6,7 +6,7 @@ Whether it fits *now* is the business of `decide`; whether paths and devices exi
 from __future__ import annotations
 
 from jobs.host import CONTROLLERS, HostCaps
-from jobs.spec import UNLIMITED, JobSpec, Resources
+from jobs.spec import UNLIMITED, JobSpec, Resources, resolved
 from jobs.units import render_size
 from scheduler import shortage
 from scheduler.allocate import allocate
@@ -16,9 +16,12 @@ from scheduler.demand import demand_of
 
 def never(spec: JobSpec, capacity: Capacity, caps: HostCaps) -> tuple[str, ...]:
     """One reason per thing this host can't give, each beginning with the spec's key; empty: it could run."""
-    pages = _hugepages(spec.resources, caps)
-    return (*(pages or _placement(spec, capacity)), *_controllers(spec.resources, caps), *_namespaces(spec, caps),
-            *_ports(spec), *_devices(spec, capacity))  # fmt: skip
+    ways = [resolved(spec, variant) for variant in range(len(spec.variants) + 1)]
+    found = [_hugepages(way.resources, caps) or _placement(way, capacity) for way in ways]
+    others = [f"variant {number}: {said}" for number, each in enumerate(found[1:], 1) for said in each]
+    everywhere = [said for way in ways for said in (*_controllers(way.resources, caps), *_devices(way, capacity))]
+    return (*(() if not all(found) else (*found[0], *others)), *dict.fromkeys(everywhere), *_namespaces(spec, caps),
+            *_ports(spec))  # fmt: skip
 
 
 def _placement(spec: JobSpec, capacity: Capacity) -> list[str]:

@@ -124,6 +124,7 @@ def _on(offer: Offer, nodes: tuple[int, ...]) -> Placement | None:
         generic=tuple(sorted((*demand.kept, *generic.items()))),
         given_back=tuple(name for name in generic if ledger.capacity.generic[name].release_when_frozen),
         devices=(*demand.devices, *_devices(ledger.capacity, generic)),
+        variant=demand.variant,
     )
 
 

@@ -70,7 +70,7 @@ class Decision:
         assert self._world is not None and self._left is not None
         blocked = self._blocked.get((key.queue, key.shape))
         if blocked is not None and not blocked.ever:
-            return Never(shortage.impossible(self._left.capacity, key.shape.demands[0]))
+            return Never(shortage.all_impossible(self._left.capacity, key.shape.demands))
         queue = self._world.queue(key.queue)
         if queue is None:
             return NotNow((Reason("queue", 1, 0, detail=f"there is no queue '{key.queue}' any more"),))
@@ -94,9 +94,9 @@ class Decision:
         for claim in blocked.kept:
             claim.keep(left)
         frozen = record.state is State.FROZEN
-        demand = thaw_demand(record) if frozen else self._world.shape(record).demands[0]
+        demands = (thaw_demand(record),) if frozen else self._world.shape(record).demands
         protected = next((claim.job for claim in blocked.kept if claim.job), 0)
-        found = shortage.reasons(left, demand, record.job, protected, headroom=not frozen)
+        found = shortage.of_all(left, demands, record.job, protected, headroom=not frozen)
         return NotNow((*found, *(_reserved(claim) for claim in blocked.kept if claim.reservation is not None)))
 
 

@@ -22,6 +22,7 @@ class Demand:
     generic: tuple[tuple[str, int], ...] = ()  # (name, how many)
     kept: tuple[tuple[str, tuple[int, ...]], ...] = ()  # (name, instances): what a frozen job never gave back
     devices: tuple[str, ...] = ()  # the nodes of those
+    variant: int = 0  # which of the job's alternatives this is
 
     @property
     def wide(self) -> int:
@@ -33,7 +34,13 @@ class Demand:
         return milli_each(self.shares, self.wide)
 
 
-def demand_of(spec: JobSpec) -> Demand:
+def demands_of(record: Record) -> tuple[Demand, ...]:
+    """Alternatives: the first that finds room is taken."""
+    return tuple(demand_of(spec, variant) for variant, spec in enumerate(record.alternatives))
+
+
+def demand_of(spec: JobSpec, variant: int = 0) -> Demand:
+    """`spec` has that variant's resources already."""
     wanted = spec.resources
     return Demand(
         cpus=int(wanted.cpus) if wanted.whole_cpus else 0,
@@ -44,14 +51,16 @@ def demand_of(spec: JobSpec) -> Demand:
         whole_cores=spec.cores == "whole" and wanted.whole_cpus,
         ports=tuple(sorted({(item.protocol, item.host_port) for item in spec.network.publish})),
         generic=tuple(sorted((name, count) for name, count in wanted.generic if count)),
+        variant=variant,
     )
 
 
 def thaw_demand(record: Record) -> Demand:
-    """Of a frozen job. Its huge pages can't move (they are reserved, not migrated), so they pin it to their nodes.
+    """Of a frozen job, in the variant that it runs as. Its huge pages can't move (they are reserved, not migrated), so
+    they pin it to their nodes.
     Of the generic resources it needs those that it gave back; the devices that it has open are its own still.
     """
-    demand, home = demand_of(record.spec), record.home
+    demand, home = demand_of(record.wanted, record.variant), record.home
     if home is None:
         return replace(demand, ports=())
     return replace(

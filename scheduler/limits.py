@@ -44,7 +44,7 @@ class Limits:
 
 def used_by(record: Record) -> Used:
     """What the job counts now."""
-    wanted = record.spec.resources
+    wanted = record.wanted.resources
     return (1, milli(wanted.cpus), wanted.memory_bytes) if record.placement is not None else NONE
 
 

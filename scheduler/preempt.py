@@ -104,7 +104,7 @@ def choose(
 
 
 def _most(record: Record) -> int:
-    return record.spec.resources.memory_bytes
+    return record.wanted.resources.memory_bytes
 
 
 def hold_when_frozen(record: Record, resident_bytes: int) -> Hold:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from jobs.host import NumaNode
 from jobs.units import render_size
@@ -29,6 +30,23 @@ def reasons(free: Ledger, demand: Demand, job: int, protected: int = 0, *, headr
         detail = "what is free is kept for one that waits longer"
         found.append(Reason("order", 1, 0, blockers=(protected,), detail=detail))
     return tuple(found)
+
+
+def of_all(
+    free: Ledger, demands: Sequence[Demand], job: int, protected: int = 0, *, headroom: bool = True
+) -> tuple[Reason, ...]:
+    """Of each alternative; those after the first are named."""
+    return tuple(
+        replace(reason, detail=f"variant {demand.variant}: {replace(reason, blockers=())}") if number else reason
+        for number, demand in enumerate(demands)
+        for reason in reasons(free, demand, job, protected, headroom=headroom)
+    )
+
+
+def all_impossible(capacity: Capacity, demands: Sequence[Demand]) -> str:
+    """Of alternatives none of which fits an empty host."""
+    first, *others = (impossible(capacity, demand) for demand in demands)
+    return "; ".join((first, *(f"variant {number}: {said}" for number, said in enumerate(others, 1))))
 
 
 def impossible(capacity: Capacity, demand: Demand) -> str:

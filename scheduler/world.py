@@ -19,7 +19,7 @@ from jobs.runs import each
 from jobs.verdict import Reason
 from scheduler.allocate import allocate
 from scheduler.capacity import NOTHING, Capacity, Ledger, hold_of
-from scheduler.demand import Demand, demand_of
+from scheduler.demand import Demand, demands_of
 from scheduler.dependency import Became, Standing, Waits, became, reason
 from scheduler.eligible import hindrance, left_at_once, not_before
 from scheduler.limits import Limits, limited, size_of, used_by
@@ -241,7 +241,7 @@ class World:
         return BucketKey(record.spec.queue, record.account, record.user, self.shape(record))
 
     def shape(self, record: Record) -> Shape:
-        return Shape((demand_of(record.spec),), self.estimate_s(record))
+        return Shape(demands_of(record), self.estimate_s(record))
 
     def _bucket(self, key: BucketKey) -> tuple[int, bool]:
         """(offset, open) of a bucket now."""

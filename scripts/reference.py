@@ -65,13 +65,14 @@ def spec() -> str:
         "submitted together or not at all; `[depends]` says what comes before what.\n",
     ]  # fmt: skip
     for key, node in _spec_tables(schema, schema, ""):
-        title = {"": "At the top", "mounts": "[[mounts]]"}.get(key, f"[{key}]")
-        lines += [f"## {title}\n", "| key | value | default | |", "|---|---|---|---|"]
-        for name, field in node["properties"].items():
-            if not _table_of(schema, field):
-                needed = name in (node if key else schema["$defs"]["Job"]).get("required", ())
-                default = "needed" if needed else _code(field["default"]) if "default" in field else "absent"
-                lines.append(f"| `{name}` | {_kind(field)} | {default} | {_cell(field['description'])} |")
+        title = {"": "At the top", "mounts": "[[mounts]]", "variant": "[[variant]]"}.get(key, f"[{key}]")
+        rows = [(name, field) for name, field in node["properties"].items() if not _table_of(schema, field)]
+        lines += [f"## {title}\n", *(["| key | value | default | |", "|---|---|---|---|"] if rows else [])]
+        lines += [] if rows else [node["description"]]
+        for name, field in rows:
+            needed = name in (node if key else schema["$defs"]["Job"]).get("required", ())
+            default = "needed" if needed else _code(field["default"]) if "default" in field else "absent"
+            lines.append(f"| `{name}` | {_kind(field)} | {default} | {_cell(field['description'])} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -11,7 +11,21 @@ from jobs.array import Array
 from jobs.needs import Need, Outcome
 from jobs.placement import Placement
 from jobs.priority_class import PriorityClass
-from jobs.spec import Depends, Image, Io, JobSpec, Moment, Mount, Network, Publish, Resources, Retry, Stop, Warn
+from jobs.spec import (
+    Depends,
+    Image,
+    Io,
+    JobSpec,
+    Moment,
+    Mount,
+    Network,
+    Publish,
+    Resources,
+    Retry,
+    Stop,
+    Variant,
+    Warn,
+)
 
 # Any text that TOML can bring: no surrogates.
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -33,6 +47,7 @@ RESOURCES = st.builds(
     devices=st.lists(TEXT, max_size=2).map(tuple),
     generic=st.lists(st.tuples(TEXT, SMALL), max_size=2).map(tuple),
 )
+NUMA = st.one_of(st.sampled_from(["local", "spread", "any"]), st.lists(SMALL, min_size=1, max_size=3).map(tuple))
 NETWORKS = st.builds(
     Network,
     mode=st.sampled_from(["bridge", "host", "none"]),
@@ -69,7 +84,7 @@ SPECS: st.SearchStrategy[JobSpec] = st.builds(
     env=st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
     image=st.builds(Image, TEXT, SIZES),
     resources=RESOURCES,
-    numa=st.one_of(st.sampled_from(["local", "spread", "any"]), st.lists(SMALL, min_size=1, max_size=3).map(tuple)),
+    numa=NUMA,
     cores=st.sampled_from(["shared", "whole"]),
     network=NETWORKS,
     mounts=st.lists(st.builds(Mount, TEXT, TEXT, st.sampled_from(["ro", "rw"])), max_size=2).map(tuple),
@@ -80,6 +95,7 @@ SPECS: st.SearchStrategy[JobSpec] = st.builds(
     ),
     array=st.none() | st.builds(Array, st.just(((0, 9, 3), (12, 12, 1))), SMALL),
     submitted_from=TEXT,
+    variants=st.lists(st.builds(Variant, RESOURCES, NUMA, st.sampled_from(["shared", "whole"])), max_size=2).map(tuple),
     begin=st.builds(Moment, TIMES, TIMES),
     deadline=st.builds(Moment, TIMES, TIMES),
     warn=st.builds(Warn, TEXT, TIMES),
@@ -100,6 +116,7 @@ PLACEMENTS = st.builds(
     generic=st.lists(st.tuples(TEXT, st.lists(SMALL, max_size=2).map(tuple)), max_size=2).map(tuple),
     given_back=st.lists(TEXT, max_size=1).map(tuple),
     devices=st.lists(TEXT, max_size=2).map(tuple),
+    variant=st.integers(0, 2),
 )
 _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     "int": SMALL,

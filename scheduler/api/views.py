@@ -29,7 +29,7 @@ def view(
     whole: bool = False,
 ) -> Job:
     """`usage` and `ran_s`: the node's live figures, where it has any. `whole`: with the spec."""
-    spec, place = record.spec, record.placement
+    spec, place, wanted = record.spec, record.placement, record.wanted.resources
     return Job(
         job=record.job,
         name=spec.name,
@@ -41,11 +41,12 @@ def view(
         cpu_weight=record.cpu_weight,
         io_weight=record.io_weight,
         network_class=record.network_class,
-        cpus_wanted=spec.resources.cpus,
-        memory_limit_bytes=spec.resources.memory_bytes,
+        cpus_wanted=wanted.cpus,
+        memory_limit_bytes=wanted.memory_bytes,
         queue=record.spec.queue,
         account=record.account,
-        generic_wanted=spec.resources.generic,
+        generic_wanted=wanted.generic,
+        variant=record.variant,
         submitted_at=record.submitted_at,
         started_at=record.started_at,
         ended_at=record.ended_at,

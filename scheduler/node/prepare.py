@@ -16,6 +16,7 @@ from typing import Any
 
 from jobs.errors import HostError, JobsError, StepFailed
 from jobs.events import Owner
+from jobs.placement import Placement
 from jobs.record import Record
 from jobs.spec import JobSpec, Mount
 from jobs.units import parse_size
@@ -58,12 +59,12 @@ def limits(host: Host, record: Record) -> Limits:
     if record.placement is None:
         raise HostError(f"job {record.job} has no placement")
     return limits_of(
-        record.spec,
+        record.wanted,
         record.placement,
         cpu_weight=record.cpu_weight,
         io_weight=record.io_weight,
         network_class=record.network_class,
-        devices=rules_for(dict.fromkeys((*record.spec.resources.devices, *record.placement.devices))),
+        devices=rules_for(dict.fromkeys((*record.wanted.resources.devices, *record.placement.devices))),
         interfaces=host.interfaces,
         io_devices=host.io_devices,
     )
@@ -141,7 +142,7 @@ def _inputs(host: Host, record: Record, id_base: int, group: JobGroup) -> Inputs
     place = record.placement or record.home
     return Inputs(
         execution_id=execution,
-        spec=record.spec,
+        spec=record.wanted,
         owner=record.owner,
         caps=host.caps,
         id_base=id_base,
@@ -161,9 +162,15 @@ def _inputs(host: Host, record: Record, id_base: int, group: JobGroup) -> Inputs
         hide=(host.settings.state_dir, host.settings.run_dir),
         log_limit_bytes=parse_size(host.settings.log_limit),
         devices=place.devices if place else (),
-        env=variables(place.generic, host.topology.generic) if place else (),
+        env=_granted(record, place, host) if place else (),
         seccomp=host.seccomp,
     )
+
+
+def _granted(record: Record, place: Placement, host: Host) -> tuple[tuple[str, str], ...]:
+    """What tells the job which of its alternatives it runs as, and which instances it has."""
+    variant = (("JOBS_VARIANT", str(record.variant)),) if record.spec.variants else ()
+    return (*variant, *variables(place.generic, host.topology.generic))
 
 
 def _wanted_ids(spec: JobSpec, owner: Owner) -> tuple[tuple[int, ...], tuple[int, ...]]:

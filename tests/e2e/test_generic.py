@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 from collections.abc import Iterator
@@ -99,3 +100,33 @@ def test_what_there_is_not_is_refused(site: Installation) -> None:
     by_path = f'name = "t"\ncommand = ["true"]\n[resources]\ndevices = ["{node(0)}"]\n'
     done = site.cli("submit", "-", input=by_path, check=False)
     assert f"resources.devices: {node(0)} belongs to 'gpu'; ask for it with resources.generic.gpu" in done.stderr
+
+
+def test_the_first_alternative_that_finds_room(site: Installation) -> None:
+    """As the second one it has other resources, in the kernel too, and comes back with them."""
+    either = asks(gpu=2) + '[[variant]]\nresources = { cpus = 0.2, memory = "96MiB", generic = { gpu = 0 } }\n'
+    tell = "echo $JOBS_VARIANT $JOBS_GENERIC_GPU\n" + WAIT
+    first, second = site.run_script(tell, either), 0
+    ready(site, first)
+    second = site.run_script(tell, either)
+    ready(site, second)
+    assert [site.output(job).split()[:-1] for job in (first, second)] == [["0", "0,1"], ["1"]]
+    shown = site.show(second)
+    assert (shown["variant"], shown["cpus_wanted"], shown["memory_limit_bytes"]) == (1, 0.2, 96 << 20)
+    assert "as variant 1" in site.cli("show", str(second)).stdout
+    assert memory_limit(site, second) == 96 << 20
+    site.cli("pause", str(second))
+    site.until(second, "frozen")
+    site.cli("resume", str(second))
+    assert site.until(second, "running")["variant"] == 1
+    assert memory_limit(site, second) == 96 << 20
+    for job in (first, second):
+        site.cli("cancel", "--kill", str(job))
+    site.wait(first, second)
+
+
+def memory_limit(site: Installation, job: int) -> int:
+    """The tightest that the kernel has for it, wherever in its groups that is."""
+    below = f"/sys/fs/cgroup/**/{site.show(job)['execution']}/**/memory"
+    files = [*glob.glob(f"{below}.max", recursive=True), *glob.glob(f"{below}.limit_in_bytes", recursive=True)]
+    return min(int(text) for file in files if (text := Path(file).read_text().strip()) != "max")

@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,7 @@ from jobs.spec import (
     Resources,
     Retry,
     Stop,
+    Variant,
     Warn,
     from_json,
     to_json,
@@ -299,3 +301,32 @@ def test_a_spec_of_an_older_journal_has_none_of_what_came_later() -> None:
     for key in ("begin", "deadline", "warn", "retry", "checkpoint_exit_code"):
         del old[key]
     assert from_json(old) == parsed()
+
+
+def test_generic_resources_by_name_and_none_of_0() -> None:
+    spec = parsed("[resources]", "generic = { seat = 2, gpu = 1, tpu = 0 }")
+    assert spec.resources.generic == (("gpu", 1), ("seat", 2))
+
+
+def test_a_variant_has_what_it_leaves_out_from_the_spec() -> None:
+    spec = parsed(
+        "[resources]", "cpus = 2", 'memory = "4GiB"', "generic = { gpu = 1, seat = 1 }", 'hugepages = { "2MiB" = 3 }',
+        "[placement]", 'cores = "whole"', "[[variant]]", "resources = { cpus = 16, generic = { gpu = 0, tpu = 1 } }",
+        "[[variant]]", 'placement = { numa = "spread", cores = "shared" }',
+        "[variant.resources]", 'memory = "8GiB"', 'hugepages = { "1GiB" = 1 }',
+        sets=("variant.1.resources.swap=1GiB",),
+    )  # fmt: skip
+    base, pages = spec.resources, (2 << 20, 3)
+    assert spec.variants == (
+        Variant(replace(base, cpus=16, generic=(("seat", 1), ("tpu", 1))), "local", "whole"),
+        Variant(replace(base, memory_bytes=8 << 30, hugepages=(pages, (1 << 30, 1)), swap_bytes=1 << 30), "spread"),
+    )
+    assert from_json(json.loads(json.dumps(to_json(spec)))) == spec
+
+
+def test_a_spec_and_a_placement_written_before_generic_resources_still_load() -> None:
+    spec = to_json(parsed())
+    del spec["variants"], spec["resources"]["generic"]
+    assert from_json(spec) == parsed()
+    old = {"node_id": "n", "cpus": [1], "mems": [0], "exclusive": True}
+    assert (placement_from_json(old).generic, placement_from_json(old).variant) == ((), 0)
