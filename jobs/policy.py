@@ -76,8 +76,8 @@ class Preemption:
     """Keeps jobs from being frozen over and over."""
 
     margin: int = 1  # points of urgency, queue points included, by which a job must be ahead of its victim
-    least_run_s: float = 30.0  # a job that was started or thawed is left alone for so long
-    most_per_hour: int = 6  # freezes of one job
+    least_run_s: float = 5.0  # a job that was started or thawed is left alone for so long
+    most_per_hour: int = 60  # of one job; freezing and thawing take milliseconds. 0: any
 
 
 @dataclass(frozen=True, slots=True)

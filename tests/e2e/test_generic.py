@@ -40,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 def asks(**generic: int) -> str:
     wanted = ", ".join(f"{name} = {count}" for name, count in generic.items())
-    return f"[resources]\ncpus = 0.1\nmemory = \"64MiB\"\ngeneric = {{ {wanted} }}\n"
+    return f'[resources]\ncpus = 0.1\nmemory = "64MiB"\ngeneric = {{ {wanted} }}\n'
 
 
 LOOK = f"""

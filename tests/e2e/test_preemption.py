@@ -17,6 +17,7 @@ while not os.path.exists("/go/end"):
     rounds += 1000
 print(rounds, digest.hex())
 """
+WAIT = ["sh", "-c", "until [ -e /go/urgent-over ]; do sleep 0.05; done"]
 
 
 def chain(rounds: int) -> str:
@@ -37,12 +38,13 @@ def test_an_urgent_job_freezes_what_is_in_its_way(site: Installation) -> None:
     for job in long:
         site.until(job, "running")
     mid = site.submit(f'name = "mid"\npriority = 10\ncommand = ["true"]\n{resources}')
-    urgent = site.submit(f'name = "urgent"\npriority = 90\ncommand = ["sleep", "3"]\n{resources}')
+    urgent = site.submit(f'name = "urgent"\npriority = 90\ncommand = {json.dumps(WAIT)}\n{mount}{resources}')
     site.until(urgent, "running")
     (frozen,) = [job for job in long if site.show(job)["preempted_by"]]
     assert site.until(frozen, "frozen")["preempted_by"] == urgent
     assert f"by the scheduler for job {urgent}" in site.cli("show", str(frozen)).stdout
     assert site.show(mid)["state"] == "queued", "it is no more urgent than those that run"
+    (folder / "urgent-over").touch()
     assert site.wait(urgent) == 0
     assert site.until(frozen, "running")["preempted_by"] == 0
     assert site.show(mid)["state"] == "queued", "the frozen one comes back first"

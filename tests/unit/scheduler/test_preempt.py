@@ -84,8 +84,9 @@ def test_whoever_is_stopping_pausing_or_making_room_already_is_no_victim() -> No
 
 
 def test_a_job_that_ran_a_moment_only_rests() -> None:
-    assert chosen(running(1, 0, at=NOW - 5.0), running(2, 1, at=NOW - 5.0)) == []
-    assert chosen(running(1, 0, at=NOW - 5.0), running(2, 1, at=NOW - 35.0)) == [2]
+    rules = Policy(preemption=Preemption(least_run_s=30.0))
+    assert chosen(running(1, 0, at=NOW - 5.0), running(2, 1, at=NOW - 5.0), policy=rules) == []
+    assert chosen(running(1, 0, at=NOW - 5.0), running(2, 1, at=NOW - 35.0), policy=rules) == [2]
 
 
 def test_no_more_than_so_often_in_an_hour() -> None:
