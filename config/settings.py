@@ -36,6 +36,7 @@ class Settings:
     init: str = ""  # "": catatonit, else tini-static, from PATH
     id_first: int = 1879048192  # first host id of the leased blocks; after systemd-nspawn's (systemd UIDS-GIDS.md)
     id_blocks: int = 4000  # of 66,560 ids each; ends below systemd's foreign range 2147352576
+    policy_file: str = "/etc/jobs/policy.toml"  # queues, shares, reservations; absent: one open queue, all alike
     max_jobs: int = 1000  # running or frozen at a time
     generic: tuple[GenericSetting, ...] = ()  # tables [generic.NAME]: GPUs, licences; docs/howto/generic.md
 

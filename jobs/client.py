@@ -10,10 +10,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
-from jobs import errors, protocol
+from jobs import errors, protocol, protocol_queues
 from jobs.unix_http import Connection, HungUp, Response
 
 T = TypeVar("T")
@@ -119,6 +119,27 @@ class Client:
 
     def remove_image(self, name: str) -> None:
         self.call("DELETE", f"/v1/images/{_part(name)}")
+
+    def queues(self) -> protocol_queues.QueueList:
+        return protocol_queues.decode_queues(self._patiently(lambda: self.call("GET", "/v1/queues")))
+
+    def set_queue(self, name: str, verb: Literal["drain", "open"]) -> protocol_queues.QueueList:
+        return protocol_queues.decode_queues(self.call("POST", f"/v1/queues/{_part(name)}/{verb}"))
+
+    def reload_policy(self) -> protocol_queues.Reloaded:
+        return protocol.decode(protocol_queues.Reloaded, self.call("POST", "/v1/policy/reload"))
+
+    def shares(self) -> protocol_queues.ShareList:
+        return protocol_queues.decode_shares(self._patiently(lambda: self.call("GET", "/v1/shares")))
+
+    def reservations(self) -> protocol_queues.ReservationList:
+        return protocol_queues.decode_reservations(self._patiently(lambda: self.call("GET", "/v1/reservations")))
+
+    def reserve(self, request: protocol_queues.Reserve) -> protocol_queues.ReservationList:
+        return protocol_queues.decode_reservations(self.call("POST", "/v1/reservations", request))
+
+    def remove_reservation(self, name: str) -> None:
+        self.call("DELETE", f"/v1/reservations/{_part(name)}")
 
     # --- one request ------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from jobs.needs import Need, need_from_json
 from jobs.placement import Placement
 from jobs.placement import from_json as placement_from_json
+from jobs.policy import Policy, QueueState, Reservation, reservation_from_json
+from jobs.policy import from_json as policy_from_json
 from jobs.spec import JobSpec, from_json, to_json
 
 ABANDONED = "abandoned"  # the step at which a start ends when launcher or daemon died before *go*: nothing ran
@@ -287,12 +289,52 @@ class CleanedUp(Event):
     leftovers: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyEvent(Event):
+    """Of the operators' policy and of no job: `job` is 0. Meaning: jobs/policy_changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged(PolicyEvent):
+    """What the policy file says from now on."""
+
+    kind = "policy_changed"
+    policy: Policy
+    at: float
+    by: str = ""  # "": the daemon, at its start
+
+
+@dataclass(frozen=True, slots=True)
+class QueueChanged(PolicyEvent):
+    kind = "queue_changed"
+    name: str
+    state: QueueState
+    at: float
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationAdded(PolicyEvent):
+    kind = "reservation_added"
+    reservation: Reservation
+    at: float
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationRemoved(PolicyEvent):
+    kind = "reservation_removed"
+    name: str
+    at: float
+    by: str = ""
+
+
 KINDS: dict[str, type[Event]] = {
     cls.kind: cls
     for cls in (
         Submitted, TaskMade, TaskBegun, TaskEnded, TasksDropped, HoldReleased, Placed, Started, StartFailed,
         PauseRequested, ResumeRequested, Preempted, Frozen, FreezeFailed, ThawPlaced, Thawed, Warned, PriorityChanged,
-        CancelRequested, Exited, Lost, CleanedUp,
+        CancelRequested, Exited, Lost, CleanedUp, PolicyChanged, QueueChanged, ReservationAdded, ReservationRemoved,
     )
 }  # fmt: skip
 
@@ -319,6 +361,10 @@ def load(data: dict[str, Any]) -> Event:
         values["usage"] = Usage(**values["usage"])
     if "needs" in values:
         values["needs"] = tuple(need_from_json(need) for need in values["needs"])
+    if "policy" in values:
+        values["policy"] = policy_from_json(values["policy"])
+    if "reservation" in values:
+        values["reservation"] = reservation_from_json(values["reservation"])
     for name in ("leftovers", "carriers", "notes", "indexes"):
         if name in values:
             values[name] = tuple(values[name])

@@ -44,7 +44,7 @@ def parse(
     `folder`: of the spec file, absolute; `submitted_from`: where the submitter stood, `folder` when absent.
     `owner` is needed only for mount sources below `~/`.
     """
-    lines, data = _read(text, file)
+    lines, data = read(text, file)
     origin = Origin(file, lines)
     if problems := specfile_overrides.apply(data, sets, origin):
         raise SpecError(problems)
@@ -74,24 +74,25 @@ def _one(data: Mapping[str, Any], place: specfile_build.Place) -> tuple[JobSpec 
     return specfile_build.build(document, place)
 
 
-def _read(text: str, file: str) -> tuple[dict[Path, int], dict[str, Any]]:
+def read(text: str, file: str, what: str = "spec") -> tuple[dict[Path, int], dict[str, Any]]:
+    """Lines of keys, and the values. Raises SpecError for what is no TOML, or no person's."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
         line = text.count("\n", 0, error.start) + 1
         raise SpecError((Problem(file, line, "", "not UTF-8; needs a text file in UTF-8"),)) from None
     if size > LARGEST_BYTES:
-        raise SpecError((Problem(file, 0, "", f"{size} bytes are too many for a spec; at most {LARGEST_BYTES}"),))
+        raise SpecError((Problem(file, 0, "", f"{size} bytes are too many for a {what}; at most {LARGEST_BYTES}"),))
     try:
         lines, data = index_lines(text), tomllib.loads(text)
     except TooDeep as error:
-        raise SpecError((Problem(file, error.line, "", f"not a spec: {error}"),)) from None
+        raise SpecError((Problem(file, error.line, "", f"not a {what}: {error}"),)) from None
     except tomllib.TOMLDecodeError as error:
         raise SpecError((_syntax_problem(text, file, str(error)),)) from None
     except ValueError:  # Python refuses integers of more than 4300 digits
         digits = re.search(r"[0-9_]{4300}", text)
         line = text.count("\n", 0, digits.start()) + 1 if digits else 0
-        raise SpecError((Problem(file, line, "", "not a spec: holds an integer of thousands of digits"),)) from None
+        raise SpecError((Problem(file, line, "", f"not a {what}: holds an integer of thousands of digits"),)) from None
     most = MOST_VALUES if "job" not in data else MOST_VALUES_OF_ALL
     if (count := _count(data)) > most:
         raise SpecError((Problem(file, 0, "", f"{count} keys and values are too many; at most {most}"),))

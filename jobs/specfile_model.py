@@ -366,7 +366,7 @@ class Document(Table):
     )
     queue: Annotated[
         str, PlainValidator(keys.name), WithJsonSchema({"type": "string", "pattern": f"^{keys.NAME.pattern}$"})
-    ] = Field("default", description="The queue it waits in.")
+    ] = Field("default", description="The queue it waits in: `jobs queue list`.")
     account: (
         Annotated[
             str,
@@ -376,7 +376,7 @@ class Document(Table):
         | None
     ) = Field(
         None,
-        description="Whose share of the machine it uses; absent: the first account that lists you, else "
+        description="Whose share of the machine it uses (`jobs share`); absent: the first account that lists you, else "
         "one of your own.",
     )
     time_limit: Annotated[float, PlainValidator(values.duration), WithJsonSchema(_DURATION)] | None = Field(

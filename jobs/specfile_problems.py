@@ -90,7 +90,10 @@ def render_key(path: Path) -> str:
     return text if len(text) <= 200 else f"{text[:199]}…"
 
 
-def of_pydantic(error: ErrorDetails, data: Mapping[str, Any]) -> Found:
+Tables = Mapping[Path, type[BaseModel]]
+
+
+def of_pydantic(error: ErrorDetails, data: Mapping[str, Any], tables: Tables = TABLES) -> Found:
     """One of pydantic's errors in our words. Our own checks raise Refused, which arrives as `value_error`."""
     path = tuple(part for part in error["loc"] if part != "[key]")
     kind, given = error["type"], error["input"]
@@ -99,9 +102,9 @@ def of_pydantic(error: ErrorDetails, data: Mapping[str, Any]) -> Found:
         if isinstance(cause, Refused):
             return Found((*path, *cause.below), cause.message, cause.hint)
     if kind == "extra_forbidden":
-        return unknown_key(path)
+        return unknown_key(path, tables)
     if kind == "missing":
-        return Found(path, f"is missing: {_field_description(path)}")
+        return Found(path, f"is missing: {_field_description(path, tables)}")
     if kind in ("model_type", "dict_type", "model_attributes_type"):
         shown = "" if path[:1] == ("env",) else f"{show(given)} "  # values of env may be secrets
         return Found(path, f"{shown}is {type_name(given)}; needs a table", _table_hint(path))
@@ -110,24 +113,29 @@ def of_pydantic(error: ErrorDetails, data: Mapping[str, Any]) -> Found:
     return Found(path, f"{show(given)} is not possible: {error['msg'].lower()}")
 
 
-def unknown_key(path: Path) -> Found:
+def unknown_key(path: Path, tables: Tables = TABLES) -> Found:
     """Which keys there are, and which one may have been meant: a similar one here, or the same one elsewhere."""
-    table = TABLES[_table(path)]
-    here, last = sorted(table.model_fields), str(path[-1])
+    where = _table(path, tables)
+    table = tables[where]
+    here = sorted(field.alias or name for name, field in table.model_fields.items())
+    last = str(path[-1])
     near = difflib.get_close_matches(last, here, n=1, cutoff=0.6)
     elsewhere = [
-        render_key((*key, last)) for key, model in TABLES.items() if last in model.model_fields and key != _table(path)
+        render_key((*key, last)) for key, model in tables.items() if last in model.model_fields and key != where
     ]
     hint = f"did you mean {near[0]!r}?" if near else f"did you mean '{elsewhere[0]}'?" if elsewhere else ""
     return Found(path, f"unknown key; possible here: {', '.join(here)}", hint)
 
 
-def _table(path: Path) -> Path:
-    return tuple(part for part in path[:-1] if isinstance(part, str))
+def _table(path: Path, tables: Tables) -> Path:
+    """The second part may be a name that somebody chose: `queue.night`."""
+    found = tuple(part for part in path[:-1] if isinstance(part, str))
+    return found if found in tables else (found[0], "NAME", *found[2:])
 
 
-def _field_description(path: Path) -> str:
-    description = TABLES[_table(path)].model_fields[str(path[-1])].description or ""
+def _field_description(path: Path, tables: Tables) -> str:
+    names = {field.alias or name: field for name, field in tables[_table(path, tables)].model_fields.items()}
+    description = names[str(path[-1])].description or ""
     return description[:1].lower() + description[1:].rstrip(".")
 
 

@@ -10,7 +10,7 @@ from jobs.specfile_model import Document
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema 2020-12. Says less than the checks do: an editor's help, never the judge."""
-    made = _tidy(Document.model_json_schema())
+    made = tidy(Document.model_json_schema())
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"jobs spec, version {SPEC_VERSION}",
@@ -38,10 +38,10 @@ def _a_job(made: dict[str, Any], *required: str) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "additionalProperties": False, "required": list(required)}
 
 
-def _tidy(node: Any) -> Any:
+def tidy(node: Any) -> Any:
     """TOML has no null: an optional key is absent. Titles only repeat the keys."""
     if isinstance(node, list):
-        return [_tidy(item) for item in node]
+        return [tidy(item) for item in node]
     if not isinstance(node, dict):
         return node
     choices = [choice for choice in node.get("anyOf", ()) if choice != {"type": "null"}]
@@ -49,7 +49,7 @@ def _tidy(node: Any) -> Any:
         rest = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
         node = {**(choices[0] if len(choices) == 1 else {"anyOf": choices}), **rest}
     return {
-        key: {name: _tidy(inner) for name, inner in value.items()} if key in ("properties", "$defs") else _tidy(value)
+        key: {name: tidy(inner) for name, inner in value.items()} if key in ("properties", "$defs") else tidy(value)
         for key, value in node.items()
         if key != "title"
     }

@@ -19,7 +19,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from config.settings import Settings
-from jobs import specfile
+from jobs import policyfile, specfile
 from jobs.errors import HostError, UserError
 from jobs.events import Event, Exited, Lost, Owner, StartFailed
 from jobs.ids import ExecutionId
@@ -40,6 +40,7 @@ from scheduler.node import inventory
 from scheduler.node.ending import clean_up, kill_for_good
 from scheduler.node.host import Host, fill_pools, make_folders, open_host, probe
 from scheduler.node.supervisor import Supervisor
+from scheduler.queues import Queues
 from scheduler.reconcile import Abandon, Adopt, CleanUp, Kill, Reset, reconcile
 from scheduler.resolving import outcomes
 from scheduler.store import Store
@@ -86,11 +87,15 @@ async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None
             max_jobs=settings.max_jobs,
         )
         records = await store.live_records()
-        world = World.of(capacity, records, now=clock.wall(), known=await outcomes(records, store))
+        world = World.of(
+            capacity, records, await store.policy(), clock.wall(), await outcomes(records, store), await store.used()
+        )
         writer = Writer(store, world, clock, least_job=inventory.highest_job(settings))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.run, name="writer")
             async with open_host(settings, caps, seen, writer.report, tasks) as host:
+                queues = Queues(world, writer, clock, partial(policyfile.load, settings.policy_file))
+                await queues.load_at_start()
                 node = Supervisor(host, tasks)
                 await take_over(host, node, world, writer, clock.wall())
                 await fill_pools(host, tasks)
@@ -104,13 +109,14 @@ async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None
                         reader=store,
                         node=node,
                         parse=specfile.parse,
-                        admit=_admission(capacity, host),
+                        admit=_admission(capacity, host, queues),
                         images=host.images,
                         open_source=_opener(host),
                         access=Access(_operators(settings)),
                         explain=_explainer(loop),
                         topology=seen,
                         capacity=capacity,
+                        queues=queues,
                     )
                 )
                 await tasks.start(serve, app, listening)
@@ -177,14 +183,16 @@ def _tell_outcome(event: Event) -> None:
             log.info("execution %s ended meanwhile, exit status %d", event.execution, event.status)
 
 
-def _admission(capacity: Capacity, host: Host) -> Callable[[JobSpec, Owner], Awaitable[None]]:
-    async def admit(spec: JobSpec, owner: Owner) -> None:
+def _admission(capacity: Capacity, host: Host, queues: Queues) -> Callable[[JobSpec, Owner], Awaitable[JobSpec]]:
+    async def admit(spec: JobSpec, owner: Owner) -> JobSpec:
+        spec = await queues.admit(spec, owner)
         reasons = [*never(spec, capacity, host.caps)]
         source = spec.image.source
         if source != "host" and not source.startswith("dir:"):
             await _must_exist(host, source)
         if reasons:
             raise UserError("; ".join(reasons), hint="this host could never run it; see: jobs show --host")
+        return spec
 
     return admit
 

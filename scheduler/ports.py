@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from jobs.events import Event, Owner, Submitted, Usage
+from jobs.events import Event, Owner, PolicyEvent, Submitted, Usage
 from jobs.ids import ExecutionId
 from jobs.placement import Placement
+from jobs.policy import Policy
 from jobs.record import Record
 
 
@@ -49,6 +50,12 @@ class Writer(Protocol):
 
     async def begin_task(self, array: int, index: int, placement: Placement) -> Record:
         """A pending task of an array becomes a job, placed. Raises NoSuchJob, or WrongState when it is stale."""
+
+    async def change(self, make: Callable[[Policy], PolicyEvent | None]) -> Policy:
+        """Calls `make` with the policy in force; None means nothing to do. The policy in force then.
+
+        Raises WrongState when `advance_policy` refuses, or a queue that goes still has jobs.
+        """
 
     async def report(self, event: Event) -> bool:
         """A node's report: at least once. False when it was stale (a duplicate, or another execution) and dropped."""

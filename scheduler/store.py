@@ -15,13 +15,17 @@ from typing import Any
 import aiosqlite
 import anyio
 
+from jobs import policy as policy_
 from jobs import record as record_
 from jobs import spec as spec_
 from jobs import states
 from jobs.errors import Conflict, HostError
-from jobs.events import TaskMade
+from jobs.events import Event, PolicyEvent, TaskMade
 from jobs.plain import encode as encode_json
+from jobs.policy import Policy
+from jobs.policy_changes import advance_policy
 from jobs.record import FINAL, Record
+from scheduler.fairshare import Key, Used, charged, faded
 from scheduler.journal.database import DiskFull, failure, open_database, open_reader
 from scheduler.journal.entry import GENESIS, Entry, Unknown, broken_link, decode, encode, encode_event, split
 from scheduler.journal.sqlite import SqliteJournal
@@ -44,6 +48,27 @@ class Batch:
     changed: dict[int, Record] = field(default_factory=dict)
     requests: list[tuple[int, str, int, int]] = field(default_factory=list)  # uid, request id, ordinal, job
     specs: dict[str, bytes] = field(default_factory=dict)
+    policy: Policy | None = None  # when it changes
+    used: dict[Key, Used] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Replayed:
+    """The read model as the journal says it is."""
+
+    jobs: dict[int, Record] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    used: dict[Key, Used] = field(default_factory=dict)
+
+    def apply(self, event: Event) -> None:
+        if isinstance(event, PolicyEvent):
+            self.used.update(faded(self.used, event, self.policy))
+            self.policy = advance_policy(self.policy, event)
+            return
+        before = self.jobs.get(event.job)
+        self.used.update(charged(self.used, event, before, self.policy.half_life_s))
+        array = self.jobs.get(event.array) if isinstance(event, TaskMade) else None
+        self.jobs[event.job] = states.advance(before, event, array)
 
 
 class Store:
@@ -63,6 +88,7 @@ class Store:
         try:
             self._reading = await open_reader(self.path)
             await self.verify()
+            await self._make_read_model()
             async with self._writing.execute(WRITE["next_epoch"]) as cursor:
                 row = await cursor.fetchone()
                 assert row is not None
@@ -124,6 +150,8 @@ class Store:
             ("change_job", [_job_row(record, new=False) for record in batch.changed.values()]),
             ("add_request", [{"uid": uid, "request_id": request, "ordinal": ordinal, "job": job}
                              for uid, request, ordinal, job in batch.requests]),
+            ("set_policy", [{"policy": encode_json(batch.policy)}] if batch.policy else []),
+            ("set_used", _used_rows(batch.used)),
             ("add_spec", [{"digest": digest, "toml": toml} for digest, toml in batch.specs.items()]),
         ]  # fmt: skip
         for name, values in rows:
@@ -187,6 +215,15 @@ class Store:
         """Not final, or not cleaned up: what a start-up must know."""
         return [_record(row) for row in await self._rows(READ["live_jobs"])]
 
+    async def policy(self) -> Policy:
+        """In force."""
+        return policy_.from_json(json.loads((await self._rows(READ["policy"]))[0][0]))
+
+    async def used(self) -> dict[Key, Used]:
+        """What each user of each account has used."""
+        rows = await self._rows(READ["used"])
+        return {(account, user): Used(cpu_s, at) for account, user, cpu_s, at in rows}
+
     async def last_job(self) -> int:
         return int((await self._rows(READ["last_job"]))[0][0])
 
@@ -229,7 +266,7 @@ class Store:
         last = (await self._head())[0]
         after = 0 if everything else max(0, last - CHECKED_AT_START)
         first, prev_hash = after, GENESIS if not after else None
-        replayed: dict[int, Record] = {}
+        replayed = _Replayed()
         while entries := await self._entries("entries", after, None):
             if flaw := broken_link(entries, prev_hash, after):
                 raise HostError(
@@ -239,19 +276,41 @@ class Store:
             if everything:
                 for entry, _ in entries:
                     for event in decode(entry.payload):
-                        array = replayed.get(event.array) if isinstance(event, TaskMade) else None
-                        replayed[event.job] = states.advance(replayed.get(event.job), event, array)
+                        replayed.apply(event)
             after, prev_hash = entries[-1][0].seq, entries[-1][1]
         if everything:
             await self._compare(replayed)
         return after - first
 
-    async def _compare(self, replayed: dict[int, Record]) -> None:
+    async def _compare(self, replayed: _Replayed) -> None:
         stored = {record.job: record for record in await self.records()}
-        wrong = [job for job in sorted({*stored, *replayed}) if stored.get(job) != replayed.get(job)]
+        jobs = [job for job in sorted({*stored, *replayed.jobs}) if stored.get(job) != replayed.jobs.get(job)]
+        wrong = [f"first at job {job}" for job in jobs[:1]]
+        if await self.policy() != replayed.policy:
+            wrong.append("in the policy")
+        if await self.used() != replayed.used:
+            wrong.append("in what users have used")
         if wrong:
-            raise HostError(f"the job table of {self.path} differs from its journal, first at job {wrong[0]}",
+            raise HostError(f"the read model of {self.path} differs from its journal: {', '.join(wrong)}",
                             hint="this is a bug, or the file was edited; the journal is right")  # fmt: skip
+
+    async def _make_read_model(self) -> None:
+        """After the migration of a database that had no policy: all of it from its journal, once."""
+        assert self._writing is not None
+        if await self._rows(READ["policy"]):
+            return
+        replayed, after = _Replayed(), 0
+        while entries := await self._entries("entries", after, None):
+            for entry, _ in entries:
+                for event in decode(entry.payload):
+                    replayed.apply(event)
+            after = entries[-1][0].seq
+        await self._writing.execute("BEGIN IMMEDIATE")
+        await self._writing.execute(WRITE["add_policy"], {"policy": encode_json(replayed.policy)})
+        await self._writing.executemany(WRITE["set_used"], _used_rows(replayed.used))
+        rows = (_job_row(record, new=False) for record in replayed.jobs.values())
+        await self._writing.executemany(WRITE["change_job"], rows)  # with what later versions count
+        await self._writing.execute("COMMIT")
 
     # ── rows ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -270,6 +329,11 @@ class Store:
             return list(await self._reading.execute_fetchall(sql, values or {}))
         except sqlite3.Error as error:
             raise failure(self.path, error) from error
+
+
+def _used_rows(used: dict[Key, Used]) -> list[dict[str, Any]]:
+    return [{"account": account, "user": user, "cpu_s": each.cpu_s, "at": each.at}
+            for (account, user), each in used.items()]  # fmt: skip
 
 
 def _job_row(record: Record, *, new: bool) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
-from jobs.events import Event
+from jobs.events import Event, PolicyEvent
 from jobs.policy import Policy, Queue
+from jobs.policy_changes import advance_policy
 from jobs.record import Record, State
 from jobs.runs import each
 from jobs.verdict import Reason
@@ -22,6 +23,7 @@ from scheduler.capacity import NOTHING, Capacity, Ledger, hold_of
 from scheduler.demand import Demand, demands_of
 from scheduler.dependency import Became, Standing, Waits, became, reason
 from scheduler.eligible import hindrance, left_at_once, not_before
+from scheduler.fairshare import FairShare, Key, Used
 from scheduler.limits import Limits, limited, size_of, used_by
 from scheduler.lines import BucketKey, Lines, Rank, Shape
 from scheduler.preemptible import Preemptible
@@ -52,7 +54,7 @@ class World:
     waits: Waits = field(default_factory=Waits)
     hopeless: dict[int, Standing] = field(default_factory=dict)  # waiting jobs of which something can never start
     limits: Limits = field(default_factory=Limits)
-    shares: dict[tuple[str, str], int] = field(default_factory=dict)  # (account, user) → points_ms of fair share
+    shares: FairShare = field(default_factory=lambda: FairShare(Policy()))
     shut: dict[str, Reason] = field(default_factory=dict)  # queues of which nothing starts now
     reserved: dict[str, tuple[int, ...]] = field(default_factory=dict)  # reservation → its CPUs
     preemptible: Preemptible = field(default_factory=Preemptible)
@@ -72,12 +74,16 @@ class World:
         policy: Policy | None = None,
         now: float = 0.0,
         known: Mapping[int, Became] | None = None,
+        used: Mapping[Key, Used] | None = None,
     ) -> World:
-        """Rebuilt from records, as after a restart. `known`: what became of jobs that these wait for (`needed`)."""
-        world = cls(capacity, Ledger(capacity), now=now)
-        world.set_policy(policy or Policy())
+        """Rebuilt from records, the policy in force and what was used, as after a restart. `known`: what became of jobs
+        that these wait for (`needed`)."""
+        policy = policy or Policy()
+        world = cls(capacity, Ledger(capacity), now=now, shares=FairShare.of(policy, used or {}))
+        world.set_policy(policy)
         for record in records:
             world._enter(record)
+            world.shares.see(record)
         for record in world.live.values():
             world._depend(None, record, known or {})
         for record in world.live.values():
@@ -97,6 +103,13 @@ class World:
         self._wait(after)
         for job in sorted(others & self.live.keys()):
             self.reconsider(job)
+        self.shares.apply(event, before, after)
+
+    def change_policy(self, event: PolicyEvent) -> None:
+        """As `apply`, for the events that are of no job."""
+        policy = advance_policy(self.policy, event)
+        self.shares.charge_until(event)
+        self.set_policy(policy)
 
     def _depend(self, before: Record | None, after: Record, known: Mapping[int, Became]) -> set[int]:
         """The jobs that must be reconsidered."""
@@ -111,6 +124,7 @@ class World:
         self.reserved = reserved_cpus(policy.reservations, self.capacity)
         self._until = self.now
         self.preemptible = Preemptible(policy)
+        self.shares.set_policy(policy)
         self.lines, self.begins, self.ends, self._expected = Lines(), [], [], {}
         self._raised = {}
         for record in self.live.values():
@@ -120,7 +134,7 @@ class World:
         self._shut_queues()
 
     def tick(self, now: float) -> None:
-        """What time alone changes: begin times, windows of queues, estimates that were outlived."""
+        """What time alone changes: begin times, windows of queues, standings, outlived estimates."""
         self.now = now
         self.preemptible.tick(now)
         while self.begins and self.begins[0][0] <= now:
@@ -129,11 +143,12 @@ class World:
             self._expect(self.live[self.ends[0][1]])
         if now >= self._until:
             self._shut_queues()
+        if now >= self.shares.next_step_at:
+            self.step_shares()
 
-    def set_shares(self, changed: Mapping[tuple[str, str], int]) -> None:
-        """New points of fair share, in ms, of these (account, user)."""
-        self.shares.update(changed)
-        for user in {user for _, user in changed}:
+    def step_shares(self) -> None:
+        """Brings the standings up to date; `tick` does it in its steps."""
+        for user in {user for _, user in self.shares.step(self.now, {})}:
             self.lines.update(user, self._bucket)
 
     def reconsider(self, job: int) -> None:
@@ -149,6 +164,7 @@ class World:
             times.append(rested)
         if len(self.lines):
             times += [self._until] if self._until < float("inf") else []
+            times += [self.shares.next_step_at] if self.shares.moves else []
             for reservation in self.policy.reservations:
                 times += [at for at in first_after(reservation, self.now) or () if at > self.now]
         return min(times, default=None)
@@ -254,7 +270,7 @@ class World:
     def offset(self, queue: str, account: str, user: str) -> int:
         """What a job's queue and its user's standing add to its priority, in ms."""
         points = self._queues[queue].points if queue in self._queues else 0
-        return points * POINT_MS + self.shares.get((account, user), 0)
+        return points * POINT_MS + self.shares.points_ms(account, user)
 
     def offset_of(self, record: Record) -> int:
         return self.offset(record.spec.queue, record.account, record.user)

@@ -8,8 +8,8 @@ Policy-free: `states.advance` says what is legal, the ledger of the world what c
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import ChainMap, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,15 +17,18 @@ import anyio
 import anyio.lowlevel
 
 from jobs.errors import HostError, JobsError, NoSuchJob, Unavailable, UserError, WrongState
-from jobs.events import Event, Placed, Submitted, TaskBegun, TaskMade, ThawPlaced
+from jobs.events import Event, Placed, PolicyEvent, Submitted, TaskBegun, TaskMade, ThawPlaced
 from jobs.ids import ExecutionId
 from jobs.needs import Need
 from jobs.placement import Placement
+from jobs.policy import Policy
+from jobs.policy_changes import advance_policy, must_have_queue, must_keep_queues
 from jobs.record import Record
 from jobs.spec import Depends
 from jobs.states import Illegal, advance, task_ended
 from scheduler.capacity import Ledger, hold_of
 from scheduler.clock import Clock
+from scheduler.fairshare import Key, Used, charged, faded
 from scheduler.journal.entry import MOST_BYTES, encode_event
 from scheduler.ports import NewJob
 from scheduler.resolving import Sibling, resolve
@@ -44,7 +47,7 @@ RETRY_S = 1.0  # a node's report that found no space is tried again after this
 class _Request:
     """One caller waiting. Exactly one of `value` and `error` is set when `done` is."""
 
-    kind: str  # "submit" | "propose" | "begin" | "report"
+    kind: str  # "submit" | "propose" | "begin" | "change" | "report"
     argument: Any
     done: anyio.Event = field(default_factory=anyio.Event)
     value: Any = None
@@ -67,12 +70,32 @@ class _Turn:
     def __init__(self, world: World, store: Store, at: float, next_job: int) -> None:
         self.world, self._store, self.next_job = world, store, next_job
         self.batch = Batch(at)
-        self.steps: list[tuple[Event, Record | None, Record]] = []
+        self.steps: list[tuple[Event, Record | None, Record | None]] = []  # no records: a policy event
+        self.policy = world.policy
         self._records: dict[int, Record] = {}
         self._expected: dict[int, Submitted] = {}
         self._named: dict[tuple[int, str], list[int]] = {}  # (uid, name) → jobs submitted in this batch
         self._requests: dict[tuple[int, str], dict[int, int]] = {}
         self._ledger: Ledger | None = None  # a copy, made when the batch places something
+
+    @property
+    def _used(self) -> ChainMap[Key, Used]:
+        return ChainMap(self.batch.used, self.world.shares.used)
+
+    def change(self, event: PolicyEvent) -> None:
+        """Raises Illegal and changes nothing when the event does not apply."""
+        after = advance_policy(self.policy, event)
+        must_keep_queues(self.policy, after, self._queues_of_jobs())
+        self.batch.used.update(faded(self._used, event, self.policy))
+        self.batch.texts.append(_checked(encode_event(event), "policy"))
+        self.batch.jobs_of.append(event.job)
+        self.batch.policy = self.policy = after
+        self.steps.append((event, None, None))
+
+    def _queues_of_jobs(self) -> Iterator[tuple[int, str]]:
+        for job, record in {**self.world.live, **self._records}.items():
+            if not record.state.final:
+                yield job, record.spec.queue
 
     def current(self, job: int) -> Record | None:
         return self._records.get(job) or self.world.live.get(job)
@@ -91,6 +114,7 @@ class _Turn:
         self.batch.texts.append(text)
         self.batch.jobs_of.append(event.job)
         (self.batch.added if before is None or event.job in self.batch.added else self.batch.changed)[event.job] = after
+        self.batch.used.update(charged(self._used, event, before, self.policy.half_life_s))
         self.steps.append((event, before, after))
         self._records[event.job] = after
         if after.array and after.state.final and before is not None and not before.state.final:
@@ -194,6 +218,10 @@ class Writer:
         record: Record = await self._ask(_Request("begin", (array, index, placement)))
         return record
 
+    async def change(self, make: Callable[[Policy], PolicyEvent | None]) -> Policy:
+        policy: Policy = await self._ask(_Request("change", make))
+        return policy
+
     async def report(self, event: Event) -> bool:
         return bool(await self._ask(_Request("report", event)))
 
@@ -261,7 +289,11 @@ class Writer:
                 return self._postpone([request for request, _ in answers], error)
             self._last_job = turn.next_job
             for event, before, after in turn.steps:
-                self._world.apply(event, before, after)
+                if isinstance(event, PolicyEvent):
+                    self._world.change_policy(event)
+                else:
+                    assert after is not None
+                    self._world.apply(event, before, after)
         for request, value in answers:
             request.answer(value)
         if turn.steps:
@@ -293,6 +325,11 @@ class Writer:
             case "begin":
                 array, index, placement = request.argument
                 return turn.begin_task(await self._find(turn, array), index, placement)
+            case "change":
+                changed = request.argument(turn.policy)
+                if changed is not None:
+                    turn.change(changed)
+                return turn.policy
             case _:
                 return await self._report(turn, request.argument)
 
@@ -310,9 +347,10 @@ class Writer:
             given = (await turn.requested(self._store, uid, request_id)).get(ordinal) if request_id else None
             ids.append(given or turn.next_job + len(new) + 1)
             if given is None:
+                must_have_queue(turn.policy, job.event.spec.queue)
                 event = replace(job.event, job=ids[-1], needs=await _needs(turn, job, jobs, ids))
                 turn.expect(event)
-                new.append((job, event, _checked(encode_event(event)), ordinal))
+                new.append((job, event, _checked(encode_event(event), "spec of this job"), ordinal))
         for job, event, text, ordinal in new:
             turn.apply(event, None, text)
             uid, request_id = event.owner.uid, event.request_id
@@ -349,12 +387,12 @@ async def _needs(turn: _Turn, job: NewJob, jobs: Sequence[NewJob], ids: Sequence
     return await resolve(job.event.spec, job.event.owner, job.operates, siblings, turn)
 
 
-def _checked(text: str) -> str:
+def _checked(text: str, what: str) -> str:
     """Raises UserError when the event does not fit an entry of the journal."""
     size, most = len(text.encode()), MOST_BYTES - 256
     if size > most:
         raise UserError(
-            f"the spec of this job is too large: {size} bytes as stored, at most {most}",
+            f"the {what} is too large: {size} bytes as stored, at most {most}",
             hint="put a long script into a file of the image or of a mount",
         )
     return text

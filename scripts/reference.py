@@ -22,8 +22,10 @@ from config.generic import GenericSetting
 from config.settings import TABLES, Settings
 from jobs import errors, events, states
 from jobs.cli import main as cli
+from jobs.policyfile_model import Document as Policy
 from jobs.record import FINAL, State
 from jobs.specfile import json_schema
+from jobs.specfile_schema import tidy
 from scheduler.api.access import Access
 from scheduler.api.app import create_app
 from scheduler.api.parts import Parts
@@ -37,6 +39,7 @@ def documents() -> dict[str, str]:
     return {
         "docs/reference/spec.md": spec(),
         "docs/reference/spec.schema.json": json.dumps(json_schema(), indent=2) + "\n",
+        "docs/reference/policy.md": policy(),
         "docs/reference/settings.md": settings(),
         "config/defaults.toml": defaults(),
         "docs/reference/commands.md": commands(),
@@ -77,6 +80,36 @@ def spec() -> str:
     return "\n".join(lines)
 
 
+def policy() -> str:
+    schema = tidy(Policy.model_json_schema(by_alias=True))
+    lines = [
+        MADE.format(source="jobs/policyfile_model.py"), "# The policy file\n",
+        "What operators decide about queues, shares and reservations: `/etc/jobs/policy.toml`, or the file that the "
+        "setting `policy_file` names. The daemon reads it at its start and at `jobs queue reload`; without it there is "
+        "one open queue. Unknown keys are errors, and a file with an error changes nothing. "
+        "[An example](../../config/policy.toml) has a bit of everything; "
+        "[how to use it](../howto/queues.md).\n",
+    ]  # fmt: skip
+    for key, node in _policy_tables(schema, schema, ""):
+        title = f"[{key}]" if key else "At the top"
+        lines += [f"## {title}\n", "| key | value | default | |", "|---|---|---|---|"]
+        for name, field in node["properties"].items():
+            if not _table_of(schema, field):
+                needed = name in node.get("required", ())
+                default = "needed" if needed else _code(field["default"]) if "default" in field else "absent"
+                lines.append(f"| `{name}` | {_kind(field)} | {default} | {_cell(field['description'])} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _policy_tables(schema: dict[str, Any], node: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield key, node
+    for name, field in node["properties"].items():
+        if table := _table_of(schema, field):
+            named = "additionalProperties" in field
+            yield from _policy_tables(schema, table, f"{key}.{name}{'.NAME' if named else ''}".lstrip("."))
+
+
 def _spec_tables(schema: dict[str, Any], node: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     yield key, node
     for name, field in node["properties"].items():
@@ -87,7 +120,8 @@ def _spec_tables(schema: dict[str, Any], node: dict[str, Any], key: str) -> Iter
 
 
 def _table_of(schema: dict[str, Any], field: dict[str, Any]) -> dict[str, Any] | None:
-    reference = field.get("$ref") or field.get("items", {}).get("$ref")
+    below = field.get("additionalProperties") or field.get("items") or {}
+    reference = field.get("$ref") or (below.get("$ref") if isinstance(below, dict) else None)
     found: dict[str, Any] | None = schema["$defs"][reference.rpartition("/")[2]] if reference else None
     return found
 
@@ -263,7 +297,7 @@ def error_table() -> str:
 
 def api() -> str:
     nothing: Any = None  # only the description is wanted; no route is called
-    parts = Parts(nothing, nothing, nothing, nothing, nothing, nothing, nothing, Access(), nothing, nothing, nothing)
+    parts = Parts(*[nothing] * 7, Access(), *[nothing] * 4)
     description = create_app(parts).openapi()
     lines = [
         MADE.format(source="scheduler/api/"), "# The API\n",

@@ -10,6 +10,7 @@ from jobs import events as ev
 from jobs.array import Array
 from jobs.needs import Need, Outcome
 from jobs.placement import Placement
+from jobs.policy import Limits, Policy, Preemption, Queue, Reservation, Share, Window
 from jobs.priority_class import PriorityClass
 from jobs.spec import (
     Depends,
@@ -118,6 +119,39 @@ PLACEMENTS = st.builds(
     devices=st.lists(TEXT, max_size=2).map(tuple),
     variant=st.integers(0, 2),
 )
+LIMITS = st.builds(Limits, SMALL, TIMES, SIZES)
+NAMES = st.lists(TEXT, max_size=2).map(tuple)
+QUEUES = st.builds(
+    Queue,
+    name=TEXT,
+    points=SMALL,
+    preempt=st.sampled_from(["never", "freeze", "requeue"]),
+    preemptible=st.booleans(),
+    total=LIMITS,
+    per_user=LIMITS,
+    per_job=LIMITS,
+    estimate_s=TIMES,
+    default_limit_s=TIMES,
+    most_limit_s=TIMES,
+    users=NAMES,
+    groups=NAMES,
+    windows=st.lists(st.builds(Window, st.just((0, 6)), SMALL, SMALL), max_size=2).map(tuple),
+    state=st.sampled_from(["open", "drained"]),
+)
+RESERVATIONS = st.builds(Reservation, TEXT, TIMES, TIMES, TIMES, SMALL, NAMES, TEXT)
+POLICIES = st.builds(
+    Policy,
+    queues=st.lists(QUEUES, max_size=2).map(tuple),
+    shares=st.lists(st.builds(Share, TEXT, TEXT, TIMES), max_size=2).map(tuple),
+    reservations=st.lists(RESERVATIONS, max_size=2).map(tuple),
+    backfill=st.sampled_from(["off", "easy", "conservative"]),
+    backfill_depth=SMALL,
+    share_points=TIMES,
+    half_life_s=TIMES,
+    step_s=TIMES,
+    timezone=TEXT,
+    preemption=st.builds(Preemption, SMALL, TIMES, SMALL),
+)
 _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     "int": SMALL,
     "float": TIMES,
@@ -133,6 +167,9 @@ _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     "JobSpec": SPECS,
     "Owner": st.builds(ev.Owner, SMALL, SMALL, st.lists(SMALL, max_size=3).map(tuple), TEXT),
     "Placement": PLACEMENTS,
+    "Policy": POLICIES,
+    "QueueState": st.sampled_from(["open", "drained"]),
+    "Reservation": RESERVATIONS,
     "Usage": st.builds(ev.Usage, cpu_s=TIMES, memory_peak_bytes=SIZES, stdout_bytes=SIZES),
 }
 

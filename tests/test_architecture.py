@@ -168,7 +168,7 @@ ONLY_HERE_MAY_IMPORT = {
     "typer": below("jobs/cli/"),
     "click": below("jobs/cli/"),
     "rich": below("jobs/cli/"),
-    "pydantic": below("jobs/specfile", "scheduler/api/"),
+    "pydantic": below("jobs/specfile", "jobs/policyfile", "scheduler/api/"),
     "fastapi": below("scheduler/api/"),
     "uvicorn": below("scheduler/api/"),
     "croniter": below("scheduler/slots.py"),

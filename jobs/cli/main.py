@@ -27,6 +27,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "cancel": "cancel", "pause": "pause", "resume": "resume", "hold": "hold", "release": "release",
         "priority": "priority", "exec": "execute",
     },
+    "Queues": {"queue": "queue", "share": "share", "reserve": "reserve"},
     "Images": {"image": "image"},
     "Host": {"doctor": "doctor", "topology": "topology"},
     "Shell": {"shell-init": "shell_init", "completion": "completion"},

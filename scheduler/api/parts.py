@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
@@ -12,10 +12,12 @@ from jobs.errors import WrongState
 from jobs.events import Owner
 from jobs.host import Topology
 from jobs.ids import parse_job
+from jobs.policy import Policy
 from jobs.record import Record
 from jobs.spec import JobSpec
 from scheduler.api.access import Access, no_such_job
 from scheduler.capacity import Capacity
+from scheduler.fairshare import Standing
 from scheduler.ports import Node, Reader, Writer
 
 
@@ -34,7 +36,26 @@ class Images(Protocol):
     async def remove(self, name: str) -> None: ...
 
 
-Admit = Callable[[JobSpec, Owner], Awaitable[None]]  # raises UserError when the job could never run here
+class Queues(Protocol):
+    """The policy in force and what is in its queues."""
+
+    @property
+    def policy(self) -> Policy: ...
+    async def reload(self, by: str) -> bool:
+        """Whether the file says something new. Raises JobsError, and then nothing has changed."""
+
+    async def counts(self) -> Mapping[str, Any]:
+        """Queue → running, frozen, waiting, held, cpus."""
+
+    def standings(self) -> Sequence[Standing]: ...
+    async def groups_of(self, peer: Owner) -> Collection[str]:
+        """Their names."""
+
+    def now(self) -> float: ...
+
+
+# The job as its queue fills it in. Raises UserError when it may not wait there, or could never run here.
+Admit = Callable[[JobSpec, Owner], Awaitable[JobSpec]]
 Explain = Callable[[Record], Sequence[str]]  # what a waiting job waits for, in words
 OpenSource = Callable[[Owner, str], Awaitable[int]]  # an fd opened with that user's rights; raises OSError
 
@@ -52,6 +73,7 @@ class Parts:
     explain: Explain
     topology: Topology
     capacity: Capacity
+    queues: Queues
 
 
 def _peer(request: Request) -> Owner:

@@ -11,8 +11,9 @@ import aiosqlite
 from jobs.errors import HostError
 from scheduler import statements
 
-SCHEMA_VERSION = 2
-MIGRATIONS = {1: "migrate_1.sql"}  # from schema number → the file in scheduler/sql/ that leads to the next one
+SCHEMA_VERSION = 3
+# From schema number → the file in scheduler/sql/ that leads to the next one.
+MIGRATIONS = {1: "migrate_1.sql", 2: "migrate_2.sql"}
 _BUSY_TIMEOUT_S = 5.0
 _SPACE = "free some space; jobs that run go on, and nothing of this request was kept"
 

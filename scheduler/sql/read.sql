@@ -60,3 +60,9 @@ SELECT job FROM job
 WHERE uid = :uid AND array = 0 AND json_extract(spec, '$.name') = :name
   AND live = 1 AND state NOT IN (SELECT value FROM json_each(:final))
 ORDER BY job
+
+-- name: policy
+SELECT policy FROM policy
+
+-- name: used
+SELECT account, user, cpu_s, at FROM used

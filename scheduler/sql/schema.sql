@@ -1,4 +1,4 @@
--- Schema 2. `PRAGMA user_version` holds the number; scheduler/store.py applies later ones from migrate_<n>.sql.
+-- Schema 3. `PRAGMA user_version` holds the number; older ones are led here by migrate_<n>.sql (journal/database.py).
 -- Times are seconds since 1970 as REAL (64-bit floats survive unchanged); hashes are raw bytes.
 
 CREATE TABLE meta (
@@ -55,4 +55,20 @@ CREATE TABLE request (
 CREATE TABLE spec (
     digest TEXT PRIMARY KEY,
     toml   BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The policy in force: the file's, with what was drained, opened and reserved by command. Read model too.
+CREATE TABLE policy (
+    only   INTEGER PRIMARY KEY CHECK (only = 1),
+    policy TEXT    NOT NULL                      -- jobs.policy.Policy as JSON
+) STRICT;
+INSERT INTO policy VALUES (1, '{}');
+
+-- What users have used, for their fair share: so much was left of it at that time. Read model too.
+CREATE TABLE used (
+    account TEXT NOT NULL,
+    user    TEXT NOT NULL,
+    cpu_s   REAL NOT NULL,                       -- CPU-seconds, faded until
+    at      REAL NOT NULL,
+    PRIMARY KEY (account, user)
 ) STRICT, WITHOUT ROWID;

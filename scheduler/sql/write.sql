@@ -25,3 +25,13 @@ INSERT OR IGNORE INTO spec (digest, toml) VALUES (:digest, :toml)
 
 -- name: next_epoch
 UPDATE meta SET epoch = epoch + 1 RETURNING epoch
+
+-- name: add_policy
+INSERT INTO policy VALUES (1, :policy)
+
+-- name: set_policy
+UPDATE policy SET policy = :policy
+
+-- name: set_used
+INSERT INTO used (account, user, cpu_s, at) VALUES (:account, :user, :cpu_s, :at)
+ON CONFLICT (account, user) DO UPDATE SET cpu_s = :cpu_s, at = :at

@@ -12,6 +12,8 @@ import pytest
 
 from jobs import events as ev
 from jobs.errors import HostError
+from jobs.policy import Policy, Queue, Reservation
+from scheduler.fairshare import Used
 from scheduler.journal.database import SCHEMA_VERSION
 from scheduler.ports import Stored
 from scheduler.store import CHECKED_AT_START, Store
@@ -19,6 +21,7 @@ from tests.builders import BOB, a_new_job
 from tests.fakes.daemon import parts
 
 pytestmark = pytest.mark.anyio
+DATA = Path(__file__).parent.parent / "data"
 
 
 @pytest.fixture
@@ -179,7 +182,7 @@ async def test_a_job_table_that_differs_from_the_journal_is_found_by_the_full_ch
         tmp_path / "journal.db"
     )
     store = await Store(str(tmp_path / "journal.db")).open()
-    with pytest.raises(HostError, match="differs from its journal, first at job 2"):
+    with pytest.raises(HostError, match="differs from its journal: first at job 2"):
         await store.verify(everything=True)
     await store.close()
 
@@ -234,8 +237,9 @@ async def test_a_migration_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest
     await a_short_history(tmp_path)
     scripts = {"good.sql": "ALTER TABLE job ADD COLUMN a TEXT;", "bad.sql": "CREATE TABLE x (y); SELECT nonsense();"}
     monkeypatch.setattr(statements, "text", lambda name: scripts[name])
-    monkeypatch.setattr(database, "SCHEMA_VERSION", 3)
-    monkeypatch.setattr(database, "MIGRATIONS", {1: "good.sql", 2: "bad.sql"})
+    now = SCHEMA_VERSION
+    monkeypatch.setattr(database, "SCHEMA_VERSION", now + 2)
+    monkeypatch.setattr(database, "MIGRATIONS", {now: "good.sql", now + 1: "bad.sql"})
     path = tmp_path / "journal.db"
     with pytest.raises(HostError, match="nonsense"):
         await Store(str(path)).open()
@@ -244,11 +248,83 @@ async def test_a_migration_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest
         with sqlite3.connect(path) as connection:
             return connection.execute(sql).fetchone()[0]
 
-    assert one("PRAGMA user_version") == 2
+    assert one("PRAGMA user_version") == now + 1
     assert one("SELECT count(*) FROM sqlite_master WHERE name = 'x'") == 0
     scripts["bad.sql"] = "CREATE TABLE x (y);"
     store = await Store(str(path)).open()
     assert len(await store.records()) == 3
+    await store.close()
+
+
+async def test_a_database_from_before_policies_is_read_and_what_users_had_used_is_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript((DATA / "journals" / "schema_1.sql").read_text())
+    connection.close()
+    for _ in range(2):  # made once, then kept
+        store = await Store(str(path)).open()
+        assert await store.policy() == Policy()
+        assert await store.used() == {("alice", "alice"): Used(3.5, 0.0), ("bob", "bob"): Used(200.0, 0.0)}
+        assert await store.verify(everything=True) > 0
+        await store.close()
+    async with parts(tmp_path) as daemon:
+        assert daemon.world.shares.used[("bob", "bob")].cpu_s == 200.0
+
+
+# ── the policy and what users have used ─────────────────────────────────────────────────────────────────────────────
+
+
+async def test_policy_and_usage_are_changed_with_the_journal_and_survive_a_restart(tmp_path: Path) -> None:
+    night, outage = Queue("night", points=-5), Reservation("outage", 2e9, 3600.0, by="root")
+    async with parts(tmp_path) as daemon:
+        changes = [
+            ev.PolicyChanged(0, Policy(queues=(Queue(), night), half_life_s=100.0), 1.0),
+            ev.QueueChanged(0, "night", "drained", 2.0, "root"),
+            ev.ReservationAdded(0, outage, 3.0, "root"),
+        ]
+        for change in changes:
+            policy = await daemon.writer.change(lambda _, change=change: change)  # type: ignore[misc]
+        assert policy.queue("night").state == "drained" and policy.reservations == (outage,)
+        await daemon.writer.submit([a_new_job(cpus=2)])
+        await daemon.loop.round()
+        await daemon.node.started(daemon.writer, 1)
+        daemon.node.ran[1] = 50.0
+        await daemon.node.exited(daemon.writer, 1)
+        used = daemon.world.shares.used
+        assert used == {("alice", "alice"): Used(100.0, 0.0)}
+    async with parts(tmp_path) as daemon:
+        assert (daemon.world.policy, daemon.world.shares.used) == (policy, used)
+        again = ev.PolicyChanged(0, Policy(queues=(Queue(), night), half_life_s=50.0), 100.0)
+        await daemon.writer.change(lambda _: again)
+        assert daemon.world.policy.queue("night").state == "drained", "a new file opens nothing"
+        assert daemon.world.policy.reservations == (outage,)
+        assert daemon.world.shares.used == {("alice", "alice"): Used(50.0, 100.0)}, "faded by the old half-life"
+        assert await daemon.store.used() == daemon.world.shares.used
+        assert await daemon.store.verify(everything=True) > 0
+        kinds = [stored.event.kind async for stored in daemon.store.events(job=0)]
+        assert kinds == ["policy_changed", "queue_changed", "reservation_added", "policy_changed"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("UPDATE used SET cpu_s = cpu_s + 1", "in what users have used"),
+        ("UPDATE policy SET policy = '{\"backfill\":\"off\"}'", "in the policy"),
+    ],
+)
+async def test_a_policy_or_usage_that_differs_is_found_by_the_full_check(
+    tmp_path: Path, damage: str, says: str
+) -> None:
+    async with parts(tmp_path) as daemon:
+        await daemon.writer.submit([a_new_job()])
+        await daemon.loop.round()
+        await daemon.node.started(daemon.writer, 1)
+        daemon.node.ran[1] = 5.0
+        await daemon.node.exited(daemon.writer, 1)
+    edited(damage)(tmp_path / "journal.db")
+    store = await Store(str(tmp_path / "journal.db")).open()
+    with pytest.raises(HostError, match=says):
+        await store.verify(everything=True)
     await store.close()
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from jobs import events as ev
 from jobs.errors import Conflict, HostError, NoSuchJob, NotAllowed, Unavailable, UserError, WrongState
+from jobs.policy import Policy, Queue
 from jobs.record import Record, State
 from scheduler.journal.database import DiskFull
 from scheduler.store import Store
@@ -419,3 +420,50 @@ async def test_killed_in_the_middle_nothing_that_was_answered_is_lost(tmp_path: 
             assert {record.job for record in records} >= set(answered)
             assert [record.job for record in records] == list(range(1, len(records) + 1))
             assert len(records) % 2 == 0, "a request is kept whole or not at all"
+
+
+# ── the policy ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def the_file_says(*queues: str) -> Callable[[Policy], ev.PolicyEvent]:
+    return lambda _: ev.PolicyChanged(0, Policy(queues=tuple(Queue(name) for name in queues)), 1.0)
+
+
+async def test_a_queue_goes_when_its_last_job_has_ended(tmp_path: Path) -> None:
+    async with parts(tmp_path) as daemon:
+        await daemon.writer.change(the_file_says("default", "night"))
+        ids = await daemon.writer.submit([a_new_job(queue="night"), a_new_job(queue="night"), a_new_job()])
+        with pytest.raises(WrongState, match="queue 'night' can't be removed: it has 2 jobs that did not end, first 1"):
+            await daemon.writer.change(the_file_says("default"))
+        assert [queue.name for queue in daemon.world.policy.queues] == ["default", "night"]
+        for job in ids[:2]:
+            await daemon.writer.propose(job, lambda record: ev.CancelRequested(record.job, "owner", "TERM", 0.0))
+        assert len((await daemon.writer.change(the_file_says("default"))).queues) == 1
+        with pytest.raises(WrongState, match="no queue 'night'; there are: default"):
+            await daemon.writer.submit([a_new_job(queue="night")])
+        assert await daemon.store.verify(everything=True) > 0
+
+
+async def test_a_job_of_the_same_batch_keeps_its_queue(tmp_path: Path) -> None:
+    """The queue is looked up when the job is written, not when it was checked."""
+    refused: list[str] = []
+    async with parts(tmp_path) as daemon:
+        await daemon.writer.change(the_file_says("default", "night"))
+
+        async def remove() -> None:
+            try:
+                await daemon.writer.change(the_file_says("default"))
+            except WrongState as error:
+                refused.append(str(error))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(daemon.writer.submit, [a_new_job(queue="night")])
+            tasks.start_soon(remove)
+        assert len(refused) == 1 and daemon.world.policy.queue("night").name == "night"
+
+
+async def test_a_change_that_is_none_writes_nothing(tmp_path: Path) -> None:
+    async with parts(tmp_path) as daemon:
+        before = await daemon.store.head()
+        assert await daemon.writer.change(lambda policy: None) == Policy()
+        assert await daemon.store.head() == before

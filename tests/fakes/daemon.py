@@ -49,7 +49,8 @@ async def parts(
     clock = clock or FakeClock()
     records = await store.live_records()
     known = await outcomes(records, store)
-    world = World.of(capacity or a_capacity(), records, now=clock.wall(), known=known)
+    policy, used = await store.policy(), await store.used()
+    world = World.of(capacity or a_capacity(), records, policy, clock.wall(), known, used)
     writer, node = Writer(store, world, clock), FakeNode()
     loop = Loop(world, writer, node, clock)  # type: ignore[arg-type]  # looks and exec are not the loop's
     writer.listen(loop.wake)

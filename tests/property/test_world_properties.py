@@ -199,8 +199,9 @@ class Life(RuleBasedStateMachine):
         sim = self.sim
         live = [record for record in sim.records.values() if not (record.state.final and record.cleaned)]
         sim.world.tick(sim.now)
+        sim.world.step_shares()  # a restart does, at once
         known = {job: became(record) for job, record in sim.records.items()}
-        rebuilt = World.of(sim.capacity, live, sim.world.policy, sim.now, known)
+        rebuilt = World.of(sim.capacity, live, sim.world.policy, sim.now, known, sim.world.shares.used)
         assert rebuilt == sim.world
         one, other = decide(rebuilt, sim.now, sim.ran), sim.decide()
         assert one.actions == other.actions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
@@ -90,9 +90,9 @@ async def _checked(parts: Parts, texts: Sequence[protocol.SpecText], peer: Owner
             problems.extend(error.problems)
     if problems:
         raise SpecError(tuple(problems))
-    for each in checked:
+    for number, each in enumerate(checked):
         try:
-            await parts.admit(each.spec, peer)
+            checked[number] = replace(each, spec=await parts.admit(each.spec, peer))
         except UserError as error:
             if not isinstance(error, SpecError):
                 error.message = f"{texts[each.text].file}: {error.message}"

@@ -27,6 +27,7 @@ from jobs.client import Client
 from jobs.errors import HostError, UserError
 from jobs.events import Owner, Usage
 from jobs.ids import ExecutionId
+from jobs.policyfile import load
 from jobs.record import Record
 from jobs.spec import JobSpec
 from jobs.specfile import parse
@@ -37,6 +38,7 @@ from scheduler.api.peer import PeerProtocol
 from scheduler.api.server import bind, serve
 from scheduler.clock import SystemClock
 from scheduler.ports import ExecTicket
+from scheduler.queues import Queues
 from scheduler.store import Store
 from scheduler.world import World
 from scheduler.writer import Writer
@@ -127,12 +129,17 @@ class ApiSite:
         self.store = await Store(str(self.folder / "journal.db")).open()
         try:
             host = {"cpus_per_node": 64, "memory_per_node": 1 << 40}
-            world = World.of(a_capacity(**host), await self.store.live_records())
+            world = World.of(
+                a_capacity(**host), await self.store.live_records(), await self.store.policy(),
+                used=await self.store.used(),
+            )  # fmt: skip
             self.writer = Writer(self.store, world, SystemClock())
+            self.queues = Queues(world, self.writer, SystemClock(), lambda: load(str(self.folder / "policy.toml")))
             parts = Parts(
                 writer=self.writer, reader=self.store, node=self.node, parse=self._parse, admit=self._admit,
                 images=self.images, open_source=self._open, access=Access(OPERATORS_GID),
                 explain=lambda record: self.waits_for, topology=a_host(**host), capacity=a_capacity(**host),
+                queues=self.queues,
             )  # fmt: skip
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.writer.run)
@@ -148,9 +155,11 @@ class ApiSite:
             raise ZeroDivisionError("secret of the daemon")
         return parse(text, **where)
 
-    async def _admit(self, spec: JobSpec, owner: Owner) -> None:
+    async def _admit(self, spec: JobSpec, owner: Owner) -> JobSpec:
+        spec = await self.queues.admit(spec, owner)
         if spec.resources.cpus > 64:
             raise UserError(f"{spec.resources.cpus:g} CPUs wanted, this host has 64", hint="ask for fewer")
+        return spec
 
     async def _open(self, owner: Owner, path: str) -> int:
         if "secret" in path and owner.uid != 0:

@@ -9,6 +9,7 @@ from jobs.events import Owner
 from jobs.policy import Limits, Policy, Queue, Window
 from jobs.verdict import NotNow
 from scheduler.actions import Place
+from scheduler.fairshare import Used
 from tests.builders import ALICE, BOB, GIB, MIB, a_capacity, a_job
 from tests.fakes.simulation import Simulation
 
@@ -112,7 +113,8 @@ def test_points_of_a_queue_and_of_a_share_are_hours_of_waiting() -> None:
     submit(sim, ALICE, BOB, cpus=8)
     submit(sim, BOB, cpus=8, queue="fast")
     order = [started(sim)]
-    sim.world.set_shares({("bob", "bob"): 1})
+    sim.world.shares.used[("alice", "alice")] = Used(1000.0, sim.now)
+    sim.world.step_shares()
     sim.report(3, "exited")
     order.append(started(sim))
     assert order == [[3], [2]]
