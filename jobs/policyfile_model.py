@@ -43,6 +43,7 @@ def _words(*words: str) -> Any:
 
 Points = Annotated[int, PlainValidator(values.whole(-1000, 1000)), _integer(-1000, 1000)]
 Few = Annotated[int, PlainValidator(values.whole(1, 1000)), _integer(1, 1000)]
+Freezes = Annotated[int, PlainValidator(values.whole(0, 1 << 30)), _integer(0, 1 << 30)]
 Count = Annotated[int, PlainValidator(values.whole(1, 1 << 30)), _integer(1, 1 << 30)]
 
 
@@ -118,8 +119,8 @@ class Preemption(Table):
     margin: Few = Field(
         1, description="Points of urgency, those of the queue included, by which a job must be ahead of its victim."
     )
-    least_run: Duration = _written("30s", "A job that was started or thawed is left alone for so long.")
-    most_per_hour: Count = Field(6, description="Freezes of one job in an hour.")
+    least_run: Duration = _written("5s", "A job that was started or thawed is left alone for so long.")
+    most_per_hour: Freezes = Field(60, description="Freezes of one job in an hour; 0: any.")
 
 
 class Document(Table):

@@ -74,7 +74,9 @@ def nothing_is_given_twice(sim: Simulation) -> None:
     for node, memory in sim.capacity.memory.items():
         assert held[node] <= memory
         assert all(limit[node] + frozen[node] - kept[node] <= memory for limit, kept in limits)
-    rebuilt = World.of(sim.capacity, sim.world.live.values(), sim.world.policy, sim.now)
+    sim.world.step_shares()  # a restart does, at once
+    used = sim.world.shares.used
+    rebuilt = World.of(sim.capacity, sim.world.live.values(), sim.world.policy, sim.now, used=used)
     assert rebuilt == sim.world
 
 
