@@ -82,10 +82,12 @@ class Client:
         return protocol.decode(protocol.Ticket, self.call("POST", f"/v1/jobs/{_part(job)}/exec", request))
 
     def logs(
-        self, job: str | int, stream: protocol.Stream, *, start: int = 0, tail: int = 0, follow: bool = False
-    ) -> tuple[int, Iterator[bytes]]:
-        """(offset of the first byte, the bytes to be read whole). More than `start` when older output was dropped."""
-        query = urlencode({"from": start, "tail": tail, "follow": str(follow).lower()})
+        self, job: str | int, stream: protocol.Stream, *, start: int = 0, tail: int = 0, follow: bool = False,
+        attempt: int = 0,
+    ) -> tuple[int, Iterator[bytes]]:  # fmt: skip
+        """(offset of the first byte, the bytes to be read whole). More than `start` when older output was dropped.
+        `attempt` 0 is the newest."""
+        query = urlencode({"from": start, "tail": tail, "follow": str(follow).lower(), "attempt": attempt})
         response = self._stream(f"/v1/jobs/{_part(job)}/logs/{stream}?{query}", follow)
         return int(response.headers.get("x-log-from", start)), response.chunks
 

@@ -265,6 +265,11 @@ class Job:
     tasks: dict[str, int] = field(default_factory=dict)  # of an array: how many are pending, live, completed, bad
     pending: str = ""  # of an array: the indexes that have not begun
     needs: tuple[dict[str, Any], ...] = ()  # jobs.needs.Need
+    not_before: float = 0.0  # wall clock: its begin, or the end of the pause before a retry
+    retries: int = 0
+    checkpoints: int = 0  # how often it asked to be started again
+    warned: bool = False  # in this attempt
+    deadline_at: float = 0.0
     spec: dict[str, Any] | None = None
 
     @property

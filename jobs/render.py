@@ -97,7 +97,8 @@ def remark(job: Job) -> str:
         return "by an operator" if "operator" in job.holds else printable(job.reason)
     if job.preempted_by and job.state in ("frozen", "running"):
         return f"by the scheduler for job {job.preempted_by}"
-    return printable(job.waits_for[0]) if job.waits_for else printable(job.reason)
+    before = job.reason if job.attempt or not job.waits_for else ""
+    return printable("; ".join(filter(None, (before, *job.waits_for[:1]))))
 
 
 def of_tasks(job: Job) -> str:
@@ -154,8 +155,10 @@ def page(job: Job, look: Look) -> str:
         ("owner", printable(job.owner)),
         ("queue", job.queue + (f", account {printable(job.account)}" if job.account not in ("", job.owner) else "")),
         ("submitted", _moment(job.submitted_at, look.now)),
+        ("begins", _moment(job.not_before, look.now) if job.not_before > look.now and not job.final else ""),
         ("started", _moment(job.started_at, look.now)),
         ("ended", _moment(job.ended_at, look.now)),
+        ("deadline", _moment(job.deadline_at, look.now)),
         ("ran", _ran(job)),
         ("ended with", "" if job.state != "completed" else ending(job)),
         ("priority", f"urgency {job.urgency}, cpu weight {job.cpu_weight}, io weight {job.io_weight}, "
@@ -167,7 +170,7 @@ def page(job: Job, look: Look) -> str:
     if job.attempt:
         rows += [("used", used(job)), ("pressure", pressure(job)), ("output", _output(job))]
         rows += [("note", printable(note)) for note in job.notes]
-    rows += _of_spec(job.spec or {})
+    rows += _of_spec(job.spec or {}, job)
     wide = max(len(name) for name, _ in rows)
     title = look.bold(f"job {job.written}  {printable(job.name)}")
     return "\n".join([title, *(f"  {name:<{wide}}  {value}" for name, value in rows if value)]) + _next(job, look)
@@ -232,10 +235,12 @@ def _ran(job: Job) -> str:
         return ""
     times = f", frozen {job.freezes} time{'' if job.freezes == 1 else 's'}" if job.freezes else ""
     attempt = f", attempt {job.attempt}" if job.attempt > 1 else ""
-    return f"{render_duration(job.ran_s)}{times}{attempt}"
+    counts = (("retry", "retries", job.retries), ("checkpoint", "checkpoints", job.checkpoints))
+    counted = "".join(f", {count} {one if count == 1 else many}" for one, many, count in counts if count)
+    return f"{render_duration(job.ran_s)}{times}{attempt}{counted}"
 
 
-def _of_spec(spec: dict[str, Any]) -> list[tuple[str, str]]:
+def _of_spec(spec: dict[str, Any], job: Job) -> list[tuple[str, str]]:
     if not spec:
         return []
     command = " ".join(_quoted(word) for word in spec["command"]) if spec["command"] else "(script)"
@@ -246,8 +251,15 @@ def _of_spec(spec: dict[str, Any]) -> list[tuple[str, str]]:
         ("network", spec["network"]["mode"]),
         *(("mount", printable(mount)) for mount in mounts),
         ("time limit", render_duration(spec["time_limit_s"]) if spec["time_limit_s"] else ""),
+        ("warning", _warning(spec.get("warn", {}), job)),
         ("from", printable(spec["submitted_from"])),
     ]
+
+
+def _warning(warn: dict[str, Any], job: Job) -> str:
+    if not warn.get("before_s"):
+        return ""
+    return f"{warn['signal']}, {render_duration(warn['before_s'])} before the end" + ("; sent" if job.warned else "")
 
 
 def _quoted(word: str) -> str:
@@ -272,7 +284,9 @@ def _moment(at: float, now: float) -> str:
     if not at:
         return ""
     text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-    return f"{text} ({render_duration(max(0.0, now - at))} ago)" if now else text
+    if not now:
+        return text
+    return f"{text} (in {render_duration(at - now)})" if at > now else f"{text} ({render_duration(now - at)} ago)"
 
 
 # --- many jobs ------------------------------------------------------------------------------------------------------

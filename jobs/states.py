@@ -174,6 +174,11 @@ def _queued(record: Record) -> State:
     return HELD if record.pause_holds else QUEUED
 
 
+def cause_of(cancel: Cancel) -> str:
+    """The `cause` in the Exited event of a job that was stopped so."""
+    return cancel.by if cancel.by in (TIME_LIMIT, DEADLINE) else "cancelled"
+
+
 def _submitted(event: ev.Submitted) -> Record:
     spec = event.spec
     return Record(

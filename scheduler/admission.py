@@ -5,6 +5,8 @@ Whether it fits *now* is the business of `decide`; whether paths and devices exi
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from jobs.host import CONTROLLERS, HostCaps
 from jobs.spec import UNLIMITED, JobSpec, Resources, resolved
 from jobs.units import render_size
@@ -26,7 +28,14 @@ def never(spec: JobSpec, capacity: Capacity, caps: HostCaps) -> tuple[str, ...]:
 
 def _placement(spec: JobSpec, capacity: Capacity) -> list[str]:
     demand = demand_of(spec)
-    return [] if allocate(Ledger(capacity), demand) is not None else [shortage.impossible(capacity, demand)]
+    if allocate(Ledger(capacity), demand) is None:
+        return [shortage.impossible(capacity, demand)]
+    if spec.retry.memory_factor == 1:
+        return []
+    most = replace(demand, memory_bytes=spec.retry.memory_most_bytes)
+    if allocate(Ledger(capacity), most) is None:
+        return [shortage.impossible(capacity, most).replace("resources.memory", "retry.memory_most")]
+    return []
 
 
 def _hugepages(wanted: Resources, caps: HostCaps) -> list[str]:

@@ -108,6 +108,9 @@ class Node(Protocol):
         on, and no room was found for it: killed at once.
         """
 
+    def warn(self, record: Record) -> None:
+        """The signal of the spec's `warn`, to every process; then Warned is reported."""
+
     def reprioritise(self, record: Record) -> None:
         """Writes CPU weight, I/O weight and network class of the record into the kernel, frozen or not."""
 

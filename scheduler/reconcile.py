@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from jobs import events as ev
 from jobs.errors import StepFailed
 from jobs.record import Record, State
-from jobs.states import TIME_LIMIT
+from jobs.states import cause_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def _ended(record: Record, seen: Observed, exit: Ended) -> ev.Event:
 
 def _cause(record: Record, seen: Observed, exit: Ended) -> str:
     if record.cancel is not None:
-        return "time_limit" if record.cancel.by == TIME_LIMIT else "cancelled"
+        return cause_of(record.cancel)
     return "oom" if seen.usage.oom_kills and exit.status else ""
 
 

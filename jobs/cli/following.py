@@ -75,7 +75,7 @@ def _one(at: _Interrupts) -> list[protocol.Job] | None:
     job = at.client.wait(at.jobs[0], "final", STEP_S)
     if job.attempt:
         for output in at.outputs:
-            output.copy()
+            output.copy(job.attempt)
     if job.final:
         return [job]
     if all(output.at_line_start for output in at.outputs):
@@ -99,11 +99,19 @@ class _Output:
     def __init__(self, client: Client, job: int, stream: protocol.Stream, live: Live) -> None:
         self.client, self.job, self.stream, self.live = client, job, stream, live
         self.offset = 0
+        self.attempt = 1
         self.at_line_start = True
 
-    def copy(self) -> None:
+    def copy(self, newest: int) -> None:
+        """What is new of the attempt that it is at, then of those up to the newest."""
+        self._copy()
+        while self.attempt < newest:
+            self.attempt, self.offset = self.attempt + 1, 0
+            self._copy()
+
+    def _copy(self) -> None:
         try:
-            start, chunks = self.client.logs(self.job, self.stream, start=self.offset)
+            start, chunks = self.client.logs(self.job, self.stream, start=self.offset, attempt=self.attempt)
             if start > self.offset:
                 self.live.clear()
                 say(dropped(start - self.offset))
@@ -120,6 +128,12 @@ class _Output:
         target.flush()
         self.offset += len(data)
         self.at_line_start = data.endswith(b"\n")
+
+
+def over(job: protocol.Job, attempt: int) -> bool:
+    """Whether nothing more comes of this attempt, or it will never be."""
+    waits = job.state in ("queued", "held")
+    return job.final or job.attempt > attempt or (job.attempt == attempt and waits)
 
 
 def dropped(size: int) -> str:

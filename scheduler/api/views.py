@@ -82,6 +82,11 @@ def view(
         tasks=_tasks(record),
         pending=_pending(record),
         needs=tuple({"kind": need.kind, "job": need.job, "name": need.name} for need in record.needs[:MOST_SHOWN]),
+        not_before=record.not_before,
+        retries=record.retries,
+        checkpoints=record.checkpoints,
+        warned=record.warned,
+        deadline_at=record.deadline_at,
         spec=to_json(spec) if whole else None,
     )
 

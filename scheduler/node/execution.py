@@ -1,6 +1,6 @@
 """One execution on this host, from its container's making to its clean-up: one task, one object.
 
-Verbs (freeze, thaw, stop, reprioritise) are queued and done one at a time, each with the newest record.
+Verbs (freeze, thaw, stop, warn, reprioritise) are queued and done one at a time, each with the newest record.
 Cancelling the task leaves the container as it is: the next daemon adopts it.
 """
 
@@ -21,7 +21,7 @@ from jobs import events as ev
 from jobs.errors import HostError, JobsError, LauncherGone, StepFailed, Unavailable
 from jobs.priority_class import PriorityClass
 from jobs.record import Cancel, Record, State
-from jobs.states import TIME_LIMIT
+from jobs.states import cause_of
 from runtime import exitrecord, faultpoint
 from runtime.cgroups.freezer import FreezeTimeout
 from runtime.cgroups.group import JobGroup
@@ -239,9 +239,7 @@ class Execution:
 
     def _cause(self) -> str:
         """Why it was stopped; "" when it ended by itself."""
-        if self._stopped_as is None:
-            return ""
-        return "time_limit" if self._stopped_as.by == TIME_LIMIT else "cancelled"
+        return cause_of(self._stopped_as) if self._stopped_as is not None else ""
 
     async def _start_failed(self, error: Exception) -> None:
         step, errno, path = (error.step, error.errno, error.path) if isinstance(error, StepFailed) else ("", 0, "")
@@ -273,6 +271,8 @@ class Execution:
                         await self._freeze()
                     case "thaw":
                         await self._thaw()
+                    case "warn":
+                        await self._warn()
                     case "reprioritise":
                         await self._reprioritise()
                     case "stop":
@@ -327,6 +327,19 @@ class Execution:
         self._retune()
         await self._retag()
 
+    async def _warn(self) -> None:
+        """Sent, then reported: after a crash between the two it is sent again, which is better than never."""
+        if self.record.warned or self.record.cancel is not None:
+            return
+        name = self.record.spec.warn.signal
+        self._signal(name)
+        await self._report(ev.Warned(self.record.job, self.id, name, time.time()))
+
+    def _signal(self, name: str) -> None:
+        """To every process of the job but its pid 1."""
+        marker = exitrecord.read_marker(f"{self._spool}/started")
+        self._group().signal(getattr(signal, f"SIG{name}"), besides=marker.init_pid if marker else 0)
+
     async def _stop(self, tasks: TaskGroup) -> None:
         """The signal to every process of the job, after the grace the kill. Asked again: the newest wish counts."""
         cancel, group = self.record.cancel, self._group()
@@ -342,8 +355,7 @@ class Execution:
         if frozen:
             await group.freezer.thaw()  # a frozen task does not see its signal
             self.clock.start(time.monotonic())
-        marker = exitrecord.read_marker(f"{self._spool}/started")
-        group.signal(getattr(signal, f"SIG{cancel.signal}"), besides=marker.init_pid if marker else 0)
+        self._signal(cancel.signal)
         self._grace = anyio.CancelScope()
         tasks.start_soon(self._kill_after, cancel.grace_s, self._grace)
 

@@ -26,6 +26,7 @@ from runtime.cgroups.limits import Limits, limits_of
 from runtime.plan import BoundMount, Identity, ImageRoot, Inputs, exec_request, identity, plan
 from scheduler.generic import variables
 from scheduler.node.devices import rules_for
+from scheduler.node.environment import environment_of
 from scheduler.node.host import Host
 from scheduler.node.leases import Slot, extra_ids
 from scheduler.node.undo import Undo
@@ -143,6 +144,7 @@ def _inputs(host: Host, record: Record, id_base: int, group: JobGroup) -> Inputs
     return Inputs(
         execution_id=execution,
         spec=record.wanted,
+        env=environment_of(record),
         owner=record.owner,
         caps=host.caps,
         id_base=id_base,

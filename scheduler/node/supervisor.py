@@ -61,6 +61,9 @@ class Supervisor:
     def stop(self, record: Record) -> None:
         self._ask("stop", record)
 
+    def warn(self, record: Record) -> None:
+        self._ask("warn", record)
+
     def reprioritise(self, record: Record) -> None:
         self._ask("reprioritise", record)
 

@@ -33,6 +33,9 @@ class FakeNode:
     def stop(self, record: Record) -> None:
         self._told("stop", record)
 
+    def warn(self, record: Record) -> None:
+        self._told("warn", record)
+
     def reprioritise(self, record: Record) -> None:
         self._told("reprioritise", record)
 
@@ -46,6 +49,9 @@ class FakeNode:
 
     async def frozen(self, writer: Writer, job: int, resident: int = 1 << 20) -> bool:
         return await writer.report(ev.Frozen(job, self._id(job), 0.001, self.ran.get(job, 0.0), resident, 0.0))
+
+    async def warned(self, writer: Writer, job: int) -> bool:
+        return await writer.report(ev.Warned(job, self._id(job), self.records[job].spec.warn.signal, 0.0))
 
     async def thawed(self, writer: Writer, job: int) -> bool:
         return await writer.report(ev.Thawed(job, self._id(job), 0.001, 0.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Annotated
 
 import anyio
@@ -48,15 +49,17 @@ def router(parts: Parts, news: News) -> APIRouter:
         stream: protocol.Stream,
         start: Annotated[int, Query(alias="from", ge=0, le=MOST_OFFSET)] = 0,
         tail: Annotated[int, Query(ge=0, le=1_000_000, description="only the last lines; 0: begin at `from`")] = 0,
+        attempt: Annotated[int, Query(ge=0, le=999_999, description="0: the newest")] = 0,
         follow: bool = False,
     ) -> StreamingResponse:
         record = await find(parts, peer, job)
         if record.progress is not None and record.spec.array is not None:
             one = f"{job}_{record.spec.array.index(0)}"
             raise WrongState(f"job {job} is an array; each of its tasks has an output", hint=f"jobs logs {one}")
-        file = await _open(parts, record, stream)
+        number = attempt or max(1, record.attempt)
+        file = await _open(parts, record, number, stream)
         first = await _first(file, start, tail)
-        body = _follow(parts, record, stream, file, first) if follow else _rest(file, first)
+        body = _follow(parts, record, number, stream, file, first) if follow else _rest(file, first)
         return StreamingResponse(body, media_type="application/octet-stream", headers={"x-log-from": str(first)})
 
     @routes.get("/v1/events", response_class=StreamingResponse, summary="The journal's events as JSON lines")
@@ -87,8 +90,11 @@ async def _reached(parts: Parts, job: int, until: protocol.Until) -> bool:
     return record is None or protocol.reached(record.state, record.state.final, bool(record.pause_holds), until)
 
 
-async def _open(parts: Parts, record: Record, stream: str) -> LogFile | None:
-    return await run_sync(LogFile.open, parts.node.log_path(record.execution, stream)) if record.attempt else None
+async def _open(parts: Parts, record: Record, attempt: int, stream: str) -> LogFile | None:
+    if record.attempt < attempt:
+        return None
+    execution = replace(record.execution, attempt=attempt)
+    return await run_sync(LogFile.open, parts.node.log_path(execution, stream))
 
 
 async def _first(file: LogFile | None, start: int, tail: int) -> int:
@@ -109,13 +115,16 @@ async def _rest(file: LogFile | None, at: int) -> AsyncIterator[bytes]:
         file.close()
 
 
-async def _follow(parts: Parts, record: Record, stream: str, file: LogFile | None, at: int) -> AsyncIterator[bytes]:
+async def _follow(
+    parts: Parts, record: Record, attempt: int, stream: str, file: LogFile | None, at: int
+) -> AsyncIterator[bytes]:
     """Ends when the attempt has ended and all was sent; or when output not sent yet was dropped: then ask again."""
     pause_s = LOOK_AGAIN_S[0]
     try:
         while True:
-            ended, record = await _ended(parts, record)  # before the read: what came last is read for certain
-            file = file or await _open(parts, record, stream)
+            record = await parts.reader.record(record.job) or record
+            ended = over(record, attempt)  # before the read: what came last is read for certain
+            file = file or await _open(parts, record, attempt, stream)
             while file and (data := await run_sync(file.read_kept, at)) != b"":
                 if data is None:
                     return
@@ -131,13 +140,9 @@ async def _follow(parts: Parts, record: Record, stream: str, file: LogFile | Non
             file.close()
 
 
-async def _ended(parts: Parts, record: Record) -> tuple[bool, Record]:
-    now = await parts.reader.record(record.job)
-    if now is None:
-        return True, record
-    if not record.attempt:
-        return now.state.final, now  # follow the first attempt when it comes
-    return now.state.final or now.attempt != record.attempt, record
+def over(record: Record, attempt: int) -> bool:
+    """Whether nothing more comes of this attempt; of one that is still to come, whether it never will."""
+    return record.state.final or record.attempt > attempt or (record.attempt == attempt and not record.state.on_node)
 
 
 async def _lines(parts: Parts, peer: Owner, after: int, job: int | None, follow: bool) -> AsyncIterator[bytes]:

@@ -80,7 +80,7 @@ class ApiNode:
     def _not_from_the_api(self, record: Record) -> None:
         raise AssertionError("the API told the node to act")
 
-    start = freeze = thaw = stop = reprioritise = _not_from_the_api
+    start = freeze = thaw = stop = warn = reprioritise = _not_from_the_api
 
 
 @dataclass(frozen=True)

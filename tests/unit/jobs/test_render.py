@@ -52,6 +52,8 @@ def ended(state: str, status: int | None, **changed: Any) -> Job:
     [
         (a_job(), "queued", ""),
         (a_job(waits_for=("cpus: 2 wanted, 0 free", "more")), "queued", "cpus: 2 wanted, 0 free"),
+        (a_job(attempt=2, reason="retry 2 of 3, after exit status 1", waits_for=("not before 12:00", "more")), "queued",
+         "retry 2 of 3, after exit status 1; not before 12:00"),
         (a_job(state="held", holds=("owner",)), "held", ""),
         (a_job(state="held", holds=("operator", "owner")), "held", "by an operator"),
         (running(state="starting"), "starting", ""),
@@ -190,6 +192,19 @@ def test_spec_line() -> None:
     spec |= {"array": {"ranges": [[0, 9, 1], [20, 20, 1]], "at_once": 2}}
     spec |= {"depends": {"afterok": ["b", 3], "after": [], "singleton": True}}
     assert render.spec_line("a.toml", spec).endswith(", 11 tasks, 2 at once, afterok b, 3; singleton")
+
+
+def test_a_page_tells_of_retries_and_of_times_to_come() -> None:
+    warned = {**SPEC, "warn": {"signal": "USR1", "before_s": 60.0}}
+    page = render.page(running(spec=warned, attempt=4, retries=2, checkpoints=1, deadline_at=1090.0), WIDE)
+    assert "1m, attempt 4, 2 retries, 1 checkpoint" in page
+    assert re.search(r"deadline +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(in 1m30s\)", page)
+    assert re.search(r"warning +USR1, 1m before the end$", page, re.MULTILINE)
+    assert "1m before the end; sent" in render.page(running(spec=warned, warned=True), WIDE)
+    assert "begins" not in page
+    waiting = render.page(a_job(spec=SPEC, not_before=1005.0), WIDE)
+    assert re.search(r"begins .*\(in 5\.0s\)", waiting)
+    assert "warning" not in waiting
 
 
 def test_host_page() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.host import CONTROLLERS, ControllerMount, HostCaps
-from jobs.spec import Io, JobSpec, Network, Publish, Resources
+from jobs.spec import Io, JobSpec, Network, Publish, Resources, Retry
 from scheduler.admission import never
 from tests.builders import GIB, MIB, a_capacity, a_job
 
@@ -103,3 +103,10 @@ def test_network() -> None:
 def test_all_reasons_at_once() -> None:
     spec = replace(a_job(cpus=9), network=Network("host", publish=(Publish(80, 1),)))
     assert [reason.split(":")[0] for reason in never(spec, HOST, caps())] == ["resources.cpus", "network.publish"]
+
+
+def test_the_memory_that_a_retry_may_ask_for_must_exist() -> None:
+    retry = Retry(most=1, memory_factor=2.0, memory_most_bytes=7 * GIB)
+    assert never(a_job(retry=retry), HOST, caps()) == ()
+    (reason,) = never(a_job(retry=replace(retry, memory_most_bytes=8 * GIB)), HOST, caps())
+    assert reason == "retry.memory_most: 8.0GiB wanted, this host can give 7.0GiB"

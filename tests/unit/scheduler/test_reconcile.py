@@ -100,6 +100,7 @@ def test_running_time_goes_on_to_the_end_and_not_beyond() -> None:
         (running(), 0, 1, ""),  # a child was killed, the program went on and succeeded
         (running().cancelled(), 143, 0, "cancelled"),
         (running().cancelled("time_limit"), 143, 0, "time_limit"),
+        (running().cancelled("deadline"), 143, 0, "deadline"),
         (running().cancelled(), 137, 1, "cancelled"),
     ],
 )
