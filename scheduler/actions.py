@@ -35,6 +35,14 @@ class Reprioritise(Action):
     pass
 
 
+class Warn(Action):
+    """The end is near: the node sends the signal of the spec's `warn`, once in an attempt."""
+
+
+class Overdue(Action):
+    """It did not end by its deadline, or no longer can: a cancel is committed, as for the time limit."""
+
+
 class TimeUp(Action):
     """The time limit is over: a cancel is committed with the spec's own signal and grace."""
 

@@ -19,13 +19,27 @@ from jobs.placement import Placement
 from jobs.record import Record, State
 from jobs.runs import each
 from jobs.verdict import Going
-from scheduler.actions import Action, Freeze, GiveUp, Place, Reprioritise, Start, Stop, Thaw, ThawPlace, TimeUp
+from scheduler.actions import (
+    Action,
+    Freeze,
+    GiveUp,
+    Overdue,
+    Place,
+    Reprioritise,
+    Start,
+    Stop,
+    Thaw,
+    ThawPlace,
+    TimeUp,
+    Warn,
+)  # fmt: skip
 from scheduler.backfill import Backfill, Claim, Due, Wish
 from scheduler.candidates import Candidates, Cursor
 from scheduler.capacity import Ledger, hold_for, ports_of
 from scheduler.decision import Blocked, Decision
 from scheduler.demand import Demand, thaw_demand
 from scheduler.dependency import why_dropped
+from scheduler.eligible import warning_at
 from scheduler.limits import Limits, size_of
 from scheduler.lines import BucketKey, LineKey
 from scheduler.making_room import MakingRoom
@@ -40,20 +54,23 @@ def decide(world: World, now: float, seen: Mapping[int, float]) -> Decision:
     of running jobs that may have reached a limit, from the node."""
     this = _Round(world, now, world.ledger.copy(), world.limits.copy(), Backfill.of(world.policy, world.reserved, now),
                   MakingRoom(world, now))  # fmt: skip
-    for job in sorted(world.asking.keys() | seen.keys()):
+    for job in sorted(world.asking.keys() | world.overdue.keys() | seen.keys()):
         if (record := world.active.get(job)) is not None:
             this.see_to(record, seen.get(job, record.ran_s))
     this.give_up()
+    for job in sorted(world.overdue.keys() - world.active.keys()):
+        this.actions.append(Overdue(job, world.live[job].version))
     this.thaw_what_ends()
     this.give_room()
     return this.decision()
 
 
-def time_left_s(record: Record, ran_s: float) -> float | None:
-    """Running time until a running job's clock asks for something; None when nothing is set."""
-    if record.state is not State.RUNNING or not record.spec.time_limit_s or record.cancel is not None:
-        return None
-    return max(0.0, record.spec.time_limit_s - ran_s)
+def clock_points(record: Record) -> tuple[float, ...]:
+    """The running times at which a running job's clock asks for something: the warning, the time limit."""
+    limit_s, before_s = record.spec.time_limit_s, record.spec.warn.before_s
+    if record.state is not State.RUNNING or not limit_s or record.cancel is not None:
+        return ()
+    return (limit_s,) if record.warned or not before_s else (max(0.0, limit_s - before_s), limit_s)
 
 
 @dataclass(slots=True)
@@ -90,10 +107,20 @@ class _Round:
             return
         if state is State.RUNNING and 0 < record.spec.time_limit_s <= ran_s:
             self.actions.append(TimeUp(job, version))
-        elif state is State.RUNNING and record.to_freeze:
+            return
+        if 0 < record.deadline_at <= self.now:
+            self.actions.append(Overdue(job, version))
+            return
+        if self._warns(record, ran_s):
+            self.actions.append(Warn(job, version))
+        if state is State.RUNNING and record.to_freeze:
             self.actions.append(Freeze(job, version))
         elif record.weights_version:
             self.actions.append(Reprioritise(job, version))
+
+    def _warns(self, record: Record, ran_s: float) -> bool:
+        points = clock_points(record)
+        return (len(points) == 2 and points[0] <= ran_s) or 0 < warning_at(record) <= self.now
 
     def thaw_what_ends(self) -> None:
         """Frozen jobs that are cancelled come first: CPUs to handle their signal on, or the end as they are."""

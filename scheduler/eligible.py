@@ -5,20 +5,42 @@ What a queue as a whole forbids (drained, outside its windows, limits) is not he
 
 from __future__ import annotations
 
-from jobs.record import Record
+import time
+
+from jobs.record import Record, State
 from jobs.verdict import Reason
 
 
 def not_before(record: Record) -> float:
     """Wall clock; 0: at once."""
-    return 0.0
+    return record.not_before
+
+
+def due(record: Record) -> float:
+    """When its deadline next asks for something: the warning, the stop, or of a waiting job the end. Wall clock; 0:
+    never."""
+    if not record.deadline_at or record.cancel is not None or record.state.final:
+        return 0.0
+    if record.state in (State.QUEUED, State.HELD):
+        return record.latest_start_at
+    return (warning_at(record) or record.deadline_at) if record.state.on_node else 0.0
+
+
+def warning_at(record: Record) -> float:
+    """Of a running job that is to be warned before its deadline and was not. Wall clock; 0: no warning."""
+    warns = record.state is State.RUNNING and record.deadline_at and record.spec.warn.before_s and not record.warned
+    return record.deadline_at - record.spec.warn.before_s if warns else 0.0
 
 
 def hindrance(record: Record, now: float) -> Reason | None:
     """Why not yet. What it depends on must lead to `World.reconsider` when it changes; time does so by `World.tick`."""
-    begins = not_before(record)
-    if begins > now:
-        return Reason("begin", 1, 0, detail=f"it begins in {begins - now:.0f} s")
+    if record.attempt and not record.cleaned:
+        return Reason("cleanup", 1, 0, detail="its last attempt is still being cleared away")
+    if (begins := not_before(record)) > now:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begins))
+        return Reason("begin", begins, now, "s", detail=f"not before {stamp}")
+    if 0 < record.latest_start_at <= now:
+        return Reason("deadline", now, record.latest_start_at, "s", detail="too late to end before its deadline")
     if not left_at_once(record):
         progress, array = record.progress, record.spec.array
         assert progress is not None and array is not None

@@ -9,7 +9,7 @@ everything is told again, and every verb is safe to repeat.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 import anyio
 
@@ -17,12 +17,13 @@ from jobs.errors import HostError, NoSuchJob, WrongState
 from jobs.events import CancelRequested, Event, Placed, Preempted, TasksDropped, ThawPlaced
 from jobs.ids import ExecutionId
 from jobs.record import Record, State
-from jobs.states import TIME_LIMIT
+from jobs.states import DEADLINE, TIME_LIMIT
 from jobs.verdict import Verdict
 from scheduler.actions import (
     Action,
     Freeze,
     GiveUp,
+    Overdue,
     Place,
     Preempt,
     Reprioritise,
@@ -31,9 +32,10 @@ from scheduler.actions import (
     Thaw,
     ThawPlace,
     TimeUp,
+    Warn,
 )  # fmt: skip
 from scheduler.clock import Clock
-from scheduler.decide import decide, time_left_s
+from scheduler.decide import clock_points, decide
 from scheduler.decision import Decision
 from scheduler.ports import Node, Writer
 from scheduler.world import World
@@ -89,7 +91,7 @@ class Loop:
         refused: list[HostError] = []
         async with anyio.create_task_group() as tasks:  # together, so that the writer commits them as one batch
             for action in self.decision.actions:
-                if isinstance(action, Place | ThawPlace | TimeUp | GiveUp | Preempt):
+                if isinstance(action, Place | ThawPlace | TimeUp | Overdue | GiveUp | Preempt):
                     tasks.start_soon(self._propose, action, refused)
         for action in self.decision.actions:
             self._tell(action)
@@ -118,7 +120,8 @@ class Loop:
 
     def _next_time(self) -> float | None:
         """When time alone makes a round worth while: a limit is reached, or the world changes. Monotonic."""
-        self._seen()
+        limited = self._world.limited
+        self._look(limited.keys() - self._due.keys(), decided=False)
         times = [min(self._due.values())] if self._due else []
         if (change := self._world.next_change()) is not None:
             left_s = min(MOST_WAIT_S, max(0.0, change - self._clock.wall()))
@@ -131,10 +134,16 @@ class Loop:
         limited, now = self._world.limited, self._clock.monotonic()
         for job in self._due.keys() - limited.keys():
             del self._due[job]
-        ask = [*(limited.keys() - self._due.keys()), *(job for job, due in self._due.items() if due <= now)]
-        seen = {job: self._node.running_s(limited[job].execution) for job in sorted(ask)}
+        new = limited.keys() - self._due.keys()
+        return self._look(new | {job for job, due in self._due.items() if due <= now}, decided=True)
+
+    def _look(self, jobs: Set[int], *, decided: bool) -> Mapping[int, float]:
+        """`decided`: a round acts on what is due by now, so the next is what lies ahead; else it is due at once."""
+        limited, now = self._world.limited, self._clock.monotonic()
+        seen = {job: self._node.running_s(limited[job].execution) for job in sorted(jobs)}
         for job, ran_s in seen.items():
-            self._due[job] = now + (time_left_s(limited[job], ran_s) or 0.0)
+            ahead = [at - ran_s for at in clock_points(limited[job]) if at > ran_s or not decided]
+            self._due[job] = now + max(0.0, min(ahead, default=0.0))
         return seen
 
     # ── doing ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -171,8 +180,8 @@ class Loop:
             case Preempt(by=by, resident_bytes=resident, requeue=requeue):
                 return Preempted(record.job, str(record.execution), by, resident, now, requeue)
             case _:
-                stop = record.spec.stop
-                return CancelRequested(record.job, TIME_LIMIT, stop.signal, stop.grace_s, now)
+                stop, by = record.spec.stop, DEADLINE if isinstance(action, Overdue) else TIME_LIMIT
+                return CancelRequested(record.job, by, stop.signal, stop.grace_s, now)
 
     def _tell(self, action: Action) -> None:
         """The node's verb for what the record says now: it may have changed while the proposals were committed."""
@@ -189,7 +198,7 @@ class Loop:
         told[verb] = about
         verbs: Mapping[str, Callable[[Record], None]] = {
             "start": self._node.start, "freeze": self._node.freeze, "thaw": self._node.thaw, "stop": self._node.stop,
-            "reprioritise": self._node.reprioritise,
+            "warn": self._node.warn, "reprioritise": self._node.reprioritise,
         }  # fmt: skip
         verbs[verb](record)
 
@@ -207,7 +216,9 @@ def _wish(action: Action, record: Record) -> tuple[str, object] | None:
             return "thaw", record.version
         case ((Freeze() | Preempt()), State.RUNNING) if record.to_freeze and record.cancel is None:
             return "freeze", record.version
-        case ((Stop() | TimeUp() | Preempt()), _) if record.cancel is not None:
+        case Warn(), State.RUNNING if not record.warned and record.cancel is None:
+            return "warn", record.attempt
+        case ((Stop() | TimeUp() | Overdue() | Preempt()), _) if record.cancel is not None:
             return "stop", (record.attempt, record.placement is None, record.cancel)  # once: a signal is not repeated
         case Reprioritise(), _:
             return "reprioritise", (record.attempt, record.weights_version)

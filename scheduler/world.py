@@ -22,7 +22,7 @@ from scheduler.allocate import allocate
 from scheduler.capacity import NOTHING, Capacity, Ledger, hold_of
 from scheduler.demand import Demand, demands_of
 from scheduler.dependency import Became, Standing, Waits, became, reason
-from scheduler.eligible import hindrance, left_at_once, not_before
+from scheduler.eligible import due, hindrance, left_at_once, not_before
 from scheduler.fairshare import FairShare, Key, Used
 from scheduler.limits import Limits, limited, size_of, used_by
 from scheduler.lines import BucketKey, Lines, Rank, Shape
@@ -50,6 +50,8 @@ class World:
     limited: dict[int, Record] = field(default_factory=dict)
     ends: list[Due] = field(default_factory=list)
     begins: list[Due] = field(default_factory=list)  # queued jobs that may not start yet, by when they may
+    deadlines: list[Due] = field(default_factory=list)  # by when something is due for it (eligible.due)
+    overdue: dict[int, Record] = field(default_factory=dict)  # for which it is due
     lines: Lines = field(default_factory=Lines)
     waits: Waits = field(default_factory=Waits)
     hopeless: dict[int, Standing] = field(default_factory=dict)  # waiting jobs of which something can never start
@@ -141,6 +143,10 @@ class World:
             self.reconsider(self.begins[0][1])
         while self.ends and self.ends[0][0] <= now:
             self._expect(self.live[self.ends[0][1]])
+        while self.deadlines and self.deadlines[0][0] <= now:
+            _, job = self.deadlines.pop(0)
+            self.overdue[job] = self.live[job]
+            self.reconsider(job)
         if now >= self._until:
             self._shut_queues()
         if now >= self.shares.next_step_at:
@@ -159,7 +165,8 @@ class World:
 
     def next_change(self) -> float | None:
         """When `tick`, or a reserved time, changes what a round would decide; wall clock, None: never."""
-        times = [due[0][0] for due in (self.begins, self.ends if len(self.lines) else []) if due]
+        times = [dues[0][0] for dues in (self.begins, self.deadlines, self.ends if len(self.lines) else []) if dues]
+        times += [record.deadline_at for record in self.overdue.values() if record.deadline_at > self.now]
         if (len(self.lines) or self.frozen) and (rested := self.preemptible.next_rested()) is not None:
             times.append(rested)
         if len(self.lines):
@@ -181,6 +188,8 @@ class World:
             self._index(record)
             self._expect(record)
             self.preemptible.enter(record)
+        if at := due(record):
+            insort(self.deadlines, (at, job))
         self._count(record, 1)
 
     def _index(self, record: Record) -> None:
@@ -196,8 +205,9 @@ class World:
     def _leave(self, record: Record) -> None:
         job = record.job
         self.ledger.release(job)
-        for index in (self.live, self.active, self.asking, self.frozen, self.limited):
+        for index in (self.live, self.active, self.asking, self.frozen, self.limited, self.overdue):
             index.pop(job, None)
+        _discard(self.deadlines, (due(record), job))
         self._count(record, -1)
         self.preemptible.leave(record)
         self._unexpect(job)

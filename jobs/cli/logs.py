@@ -30,7 +30,8 @@ def command(
     """Print a job's output as it was written."""
     from jobs.cli.connect import daemon
 
-    client, stream = daemon(), "stderr" if stderr else "stdout"
+    client = daemon()
+    stream: Stream = "stderr" if stderr else "stdout"
     number = attempt or max(1, client.job(job).attempt)
     _copy(client, job, stream, tail, follow, number)
     while follow and not attempt and not _was_last(client, job, number):

@@ -10,8 +10,8 @@ from jobs.placement import Placement
 from jobs.policy import Policy
 from jobs.record import Record, State
 from jobs.spec import JobSpec
-from jobs.states import Illegal, advance, task_ended
-from scheduler.actions import GiveUp, Place, Preempt, ThawPlace, TimeUp
+from jobs.states import Illegal, advance, cause_of, task_ended
+from scheduler.actions import GiveUp, Overdue, Place, Preempt, ThawPlace, TimeUp, Warn
 from scheduler.capacity import Capacity
 from scheduler.decide import decide
 from scheduler.decision import Decision
@@ -38,6 +38,8 @@ class Simulation:
         except Illegal:
             return False
         self.world.apply(event, before, after)
+        if isinstance(event, ev.Placed):
+            self.ran.pop(event.job, None)  # an attempt has its own clock
         self.records[event.job] = after
         self.history.append(event)
         if after.array and after.state.final and before is not None and not before.state.final:
@@ -87,6 +89,10 @@ class Simulation:
                 case Preempt(by=by, resident_bytes=resident, requeue=requeue):
                     execution = str(record.execution)
                     assert self.happen(ev.Preempted(record.job, execution, by, resident, self.now, requeue))
+                case Overdue():
+                    assert self.happen(ev.CancelRequested(record.job, "deadline", "TERM", 1.0, self.now))
+                case Warn():
+                    assert self.happen(ev.Warned(record.job, str(record.execution), "USR1", self.now))
                 case TimeUp():
                     assert self.happen(ev.CancelRequested(record.job, "time_limit", "TERM", 1.0, self.now))
         return decision
@@ -100,11 +106,11 @@ class Simulation:
 
     # ── the node ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def report(self, job: int, what: str, *, resident: int = 0, status: int = 0) -> bool:
+    def report(self, job: int, what: str, *, resident: int = 0, status: int = 0, cause: str = "") -> bool:
         """Of a job that exists; False when it does not apply now."""
         record = self.records[job]
         execution, now = str(record.execution), self.now
-        cause = "cancelled" if record.cancel is not None else ""
+        cause = cause_of(record.cancel) if record.cancel is not None else cause
         made: dict[str, Callable[[], ev.Event]] = {
             "started": lambda: ev.Started(job, execution, now, freezer="v2"),
             "start_failed": lambda: ev.StartFailed(job, execution, "overlay", 28, "/x", "no space", now),

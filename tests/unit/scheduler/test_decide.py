@@ -8,7 +8,7 @@ from jobs import events as ev
 from jobs.record import State
 from jobs.verdict import Going, Never, NotNow
 from scheduler.actions import Action, Freeze, Place, Reprioritise, Start, Stop, ThawPlace
-from scheduler.decide import time_left_s
+from scheduler.decide import clock_points
 from tests.builders import GIB, MIB, a_capacity, a_job
 from tests.fakes.simulation import Simulation
 
@@ -195,18 +195,18 @@ def test_the_time_limit_is_running_time() -> None:
     sim = a_simulation()
     job = running(sim, time_limit_s=60.0)
     sim.tick(59)
-    assert decided(sim) == [] and time_left_s(sim.records[job], sim.ran[job]) == 1.0
+    assert decided(sim) == [] and clock_points(sim.records[job]) == (60.0,)
     sim.tick(1)
-    assert decided(sim) == [("TimeUp", job)] and time_left_s(sim.records[job], sim.ran[job]) == 0.0
+    assert decided(sim) == [("TimeUp", job)]
     sim.round()
-    assert decided(sim) == [("Stop", job)] and time_left_s(sim.records[job], sim.ran[job]) is None
+    assert decided(sim) == [("Stop", job)] and clock_points(sim.records[job]) == ()
 
 
 def test_a_frozen_jobs_clock_stands_still() -> None:
     sim = a_simulation()
     job = frozen(sim, time_limit_s=60.0)
     sim.tick(1000)
-    assert decided(sim) == [] and time_left_s(sim.records[job], 1000.0) is None
+    assert decided(sim) == [] and clock_points(sim.records[job]) == ()
     sim.happen(ev.ResumeRequested(job, "owner"))
     assert isinstance(the(sim, ThawPlace), ThawPlace)
 
@@ -337,13 +337,6 @@ def test_a_frozen_jobs_port_stays_its_own_while_it_comes_back() -> None:
     sim.submit(a_job(publish=[8080]))
     sim.happen(ev.ResumeRequested(job, "owner"))
     assert decided(sim) == [("ThawPlace", job)]
-
-
-def test_a_requeued_job_does_not_wait_for_its_own_port() -> None:
-    sim = a_simulation()
-    job = running(sim, publish=[8080], on_lost="requeue")
-    sim.report(job, "lost")
-    assert decided(sim) == [("Place", job)]
 
 
 def test_actions_carry_the_version_they_were_decided_on() -> None:
