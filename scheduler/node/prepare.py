@@ -144,7 +144,6 @@ def _inputs(host: Host, record: Record, id_base: int, group: JobGroup) -> Inputs
     return Inputs(
         execution_id=execution,
         spec=record.wanted,
-        env=environment_of(record),
         owner=record.owner,
         caps=host.caps,
         id_base=id_base,
@@ -164,7 +163,7 @@ def _inputs(host: Host, record: Record, id_base: int, group: JobGroup) -> Inputs
         hide=(host.settings.state_dir, host.settings.run_dir),
         log_limit_bytes=parse_size(host.settings.log_limit),
         devices=place.devices if place else (),
-        env=_granted(record, place, host) if place else (),
+        env=environment_of(record) + (_granted(record, place, host) if place else ()),
         seccomp=host.seccomp,
     )
 
