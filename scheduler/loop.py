@@ -180,8 +180,8 @@ class Loop:
             case Preempt(by=by, resident_bytes=resident, requeue=requeue):
                 return Preempted(record.job, str(record.execution), by, resident, now, requeue)
             case _:
-                stop, by = record.spec.stop, DEADLINE if isinstance(action, Overdue) else TIME_LIMIT
-                return CancelRequested(record.job, by, stop.signal, stop.grace_s, now)
+                stop, whose = record.spec.stop, DEADLINE if isinstance(action, Overdue) else TIME_LIMIT
+                return CancelRequested(record.job, whose, stop.signal, stop.grace_s, now)
 
     def _tell(self, action: Action) -> None:
         """The node's verb for what the record says now: it may have changed while the proposals were committed."""
