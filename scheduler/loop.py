@@ -120,12 +120,12 @@ class Loop:
 
     def _next_time(self) -> float | None:
         """When time alone makes a round worth while: a limit is reached, or the world changes. Monotonic."""
-        limited = self._world.limited
-        self._look(limited.keys() - self._due.keys(), decided=False)
+        limited, now = self._world.limited, self._clock.monotonic()
+        self._look(limited.keys() - self._due.keys(), now, decided=False)
         times = [min(self._due.values())] if self._due else []
         if (change := self._world.next_change()) is not None:
             left_s = min(MOST_WAIT_S, max(0.0, change - self._clock.wall()))
-            times.append(self._clock.monotonic() + left_s)
+            times.append(now + left_s)
         return min(times, default=None)
 
     def _seen(self) -> Mapping[int, float]:
@@ -135,11 +135,11 @@ class Loop:
         for job in self._due.keys() - limited.keys():
             del self._due[job]
         new = limited.keys() - self._due.keys()
-        return self._look(new | {job for job, due in self._due.items() if due <= now}, decided=True)
+        return self._look(new | {job for job, due in self._due.items() if due <= now}, now, decided=True)
 
-    def _look(self, jobs: Set[int], *, decided: bool) -> Mapping[int, float]:
+    def _look(self, jobs: Set[int], now: float, *, decided: bool) -> Mapping[int, float]:
         """`decided`: a round acts on what is due by now, so the next is what lies ahead; else it is due at once."""
-        limited, now = self._world.limited, self._clock.monotonic()
+        limited = self._world.limited
         seen = {job: self._node.running_s(limited[job].execution) for job in sorted(jobs)}
         for job, ran_s in seen.items():
             ahead = [at - ran_s for at in clock_points(limited[job]) if at > ran_s or not decided]
