@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -19,6 +20,7 @@ import anyio
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from jobs import events as ev
+from jobs.array import parse_array
 from jobs.events import Owner
 from jobs.host import NumaNode, Topology
 from jobs.record import Record
@@ -138,6 +140,28 @@ async def submissions(callers: int, jobs: int, each: int) -> dict[str, object]:
     return {"callers": callers, "jobs_each": each, "per_s": per_s, "entries": entries, **milliseconds(times)}
 
 
+async def at_once() -> dict[str, object]:
+    """An array of 100,000 tasks; then 100,000 single jobs in submissions of 1,000, the most that the API takes."""
+    with tempfile.TemporaryDirectory(prefix="jobs-bench-") as folder:
+        store = await Store(f"{folder}/journal.db").open()
+        writer = Writer(store, World.of(a_capacity(2, 64)), SystemClock())
+        array = replace(submitted(1), spec=replace(a_spec(1), array=parse_array("0-99999")))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(writer.run)
+            began = time.perf_counter()
+            await writer.submit([NewJob(array, b"")])
+            one = time.perf_counter() - began
+            jobs = [NewJob(submitted(number), b"") for number in range(100_000)]
+            began = time.perf_counter()
+            async with anyio.create_task_group() as callers:
+                for first in range(0, len(jobs), 1000):
+                    callers.start_soon(writer.submit, jobs[first : first + 1000])
+            many = time.perf_counter() - began
+            tasks.cancel_scope.cancel()
+        await store.close()
+    return {"array_of_100000_ms": round(one * 1000, 1), "jobs_100000_s": round(many, 2)}
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one object instead of a table")
@@ -149,6 +173,7 @@ async def main() -> None:
         "round": rounds(given.queued, given.nodes, given.cpus),
         "submit": [await submissions(1, 300, 1), await submissions(10, 2000, 1), await submissions(1, 2000, 500)],
     }
+    result["at_once"] = await at_once()
     if given.json:
         print(json.dumps(result))
         return
@@ -157,6 +182,7 @@ async def main() -> None:
     print(f"rounds, {given.nodes} × {given.cpus} CPUs, 30 shapes")
     for key, value in found.items():
         print(f"  {key:12} {value}")
+    print(f"at once: {result['at_once']}")
     print("submissions")
     print(f"  {'callers':>8} {'jobs each':>10} {'per second':>11} {'p50 ms':>8} {'worst ms':>9}")
     for row in result["submit"]:

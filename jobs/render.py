@@ -119,6 +119,9 @@ def outcome(job: Job, look: Look, *, hint: bool = True) -> str:
     text = f"job {job.written} ({printable(job.name)}) {look.paint(job.state, phase(job))}: {used}"
     if job.state == "completed":
         return text
+    if job.tasks:
+        hint = hint and job.state == "failed"
+        return text + (f"\n  see which with: {look.program} list --state failed" if hint else "")
     if not job.attempt:
         return f"job {job.written} ({printable(job.name)}) {look.paint(job.state, phase(job))}: {remark(job)}"
     return f"{text}; {remark(job)}" + (f"\n  see more with: {look.program} show {job.written}" if hint else "")
@@ -139,10 +142,9 @@ def progress(job: Job, look: Look) -> str:
 
 def page(job: Job, look: Look) -> str:
     """Everything of one job, for `show`."""
-    rows: list[tuple[str, str]] = [
-        ("state", look.paint(job.state, phase(job)) + (f"  {remark(job)}" if remark(job) else ""))
-    ]
-    rows += [("why", text) for text in map(printable, job.waits_for) if text != remark(job)]
+    said = "" if job.tasks and not job.final else remark(job)
+    rows: list[tuple[str, str]] = [("state", look.paint(job.state, phase(job)) + (f"  {said}" if said else ""))]
+    rows += [("why", text) for text in map(printable, job.waits_for) if text != said]
     if job.tasks:
         rows += [("tasks", of_tasks(job)), ("pending", job.pending)]
     if job.array:

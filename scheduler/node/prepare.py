@@ -136,6 +136,14 @@ async def readopt(host: Host, record: Record, undo: Undo) -> Prepared:
     return prepared
 
 
+def of_array(record: Record) -> tuple[tuple[str, str], ...]:
+    """What a task is told of its array, as environment variables."""
+    if not record.array or record.spec.array is None:
+        return ()
+    told = {"ID": record.array, "INDEX": record.index, "SIZE": record.spec.array.size}
+    return tuple((f"JOBS_ARRAY_{name}", str(value)) for name, value in told.items())
+
+
 def _inputs(host: Host, record: Record, id_base: int, group: JobGroup) -> Inputs:
     """All but the descriptors."""
     uids, gids = _wanted_ids(record.spec, record.owner)
@@ -163,7 +171,7 @@ def _inputs(host: Host, record: Record, id_base: int, group: JobGroup) -> Inputs
         hide=(host.settings.state_dir, host.settings.run_dir),
         log_limit_bytes=parse_size(host.settings.log_limit),
         devices=place.devices if place else (),
-        env=environment_of(record) + (_granted(record, place, host) if place else ()),
+        env=environment_of(record) + of_array(record) + (_granted(record, place, host) if place else ()),
         seccomp=host.seccomp,
     )
 

@@ -11,13 +11,14 @@ import anyio.lowlevel
 import pytest
 
 from jobs import events as ev
+from jobs.array import parse_array
 from jobs.errors import HostError
 from jobs.policy import Policy, Queue, Reservation
 from scheduler.fairshare import Used
 from scheduler.journal.database import SCHEMA_VERSION
 from scheduler.ports import Stored
 from scheduler.store import CHECKED_AT_START, Store
-from tests.builders import BOB, a_new_job
+from tests.builders import BOB, a_new_job, a_placement
 from tests.fakes.daemon import parts
 
 pytestmark = pytest.mark.anyio
@@ -334,3 +335,23 @@ async def test_stored_events_carry_their_place(tmp_path: Path) -> None:
         found = [stored async for stored in daemon.store.events()]
     assert isinstance(found[0], Stored)
     assert [(stored.seq, stored.index, stored.at) for stored in found] == [(1, 0, 1_000_000.0), (1, 1, 1_000_000.0)]
+
+
+async def test_a_database_of_schema_1_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = str(tmp_path / "journal.db")
+    async with parts(tmp_path) as daemon:
+        await daemon.writer.submit([a_new_job(name="old"), a_new_job(name="older")])
+    with sqlite3.connect(path) as old:
+        for line in ("DROP TABLE policy", "DROP TABLE used",
+                     "DROP INDEX job_of_array", "DROP INDEX job_named", "ALTER TABLE job DROP COLUMN array",
+                     "ALTER TABLE job DROP COLUMN idx", "PRAGMA user_version = 1"):  # fmt: skip
+            old.execute(line)
+    old.close()
+    async with parts(tmp_path) as daemon:
+        found = await daemon.store.newest(1000, "old")
+        assert found is not None and found.job == 1
+        assert await daemon.store.tasks(0) == [] and await daemon.store.task(0, 0) is None
+        (array,) = await daemon.writer.submit([a_new_job(array=parse_array("0-3"))])
+        task = await daemon.writer.begin_task(array, 2, a_placement(0))
+        assert await daemon.store.task(array, 2) == task
+        assert await daemon.store.verify(everything=True) > 0

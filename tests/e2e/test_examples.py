@@ -11,6 +11,7 @@ from installation import ROOT, Installation
 
 EXAMPLES = ROOT / "examples"
 ALONE = ["hello.toml", "compress.toml", "compile/compile.toml", "numeric/numeric.toml", "inspect/inspect.toml"]
+SEVERAL = ["sweep.toml", "workflow.toml"]
 TOGETHER = ["pipeline-net/server.toml", "pipeline-net/client.toml"]
 
 
@@ -31,7 +32,7 @@ def output(site: Installation, file: str, *sets: str) -> str:
 
 def test_this_list_is_whole() -> None:
     files = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.toml")}
-    assert files == {*ALONE, *TOGETHER}
+    assert files == {*ALONE, *SEVERAL, *TOGETHER}
 
 
 def test_hello(site: Installation) -> None:
@@ -92,3 +93,18 @@ def test_inspect(site: Installation) -> None:
 def test_inspect_in_the_network_of_the_host(site: Installation) -> None:
     printed = output(site, "inspect/inspect.toml", "network.mode=host")
     assert f"net: {Path('/proc/self/ns/net').readlink()}\n" in printed
+
+
+def test_sweep(site: Installation) -> None:
+    (array,) = submit(site, "sweep.toml")
+    assert site.wait(array) == 0
+    said = site.cli("logs", f"{array}_7").stdout
+    assert said == "task 7 of 10: the sum of 1 to 7000 is 24503500\n"
+
+
+def test_workflow(site: Installation) -> None:
+    prepare, work, collect, alarm = submit(site, "workflow.toml")
+    assert site.wait(prepare, work, collect) == 0
+    assert site.output(collect) == "collected\n" and site.cli("logs", f"{work}_3").stdout == "part 3\n"
+    assert site.wait(alarm) == 130
+    assert site.show(alarm)["reason"] == f"job {work} (work) completed; it waited for its failure"
