@@ -9,7 +9,7 @@ nodes (cpuset.mems), not the parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import combinations
 from operator import or_
@@ -20,20 +20,33 @@ from scheduler.demand import Demand
 from scheduler.offer import Offer
 
 MOST_COMBINED = 8  # nodes; all 2^8 sets are tried, on larger hosts only each node with its nearest neighbours
+MOST_RANKED = 8  # sets that fit, the nearest first, of which the best is taken on such a larger host
 
 
 def allocate(ledger: Ledger, demand: Demand, *, headroom: bool = True, prefer: Iterable[int] = ()) -> Placement | None:
     """The best placement now. `prefer`: nodes that hold the job's pages already. Ports are not looked at here."""
+    if demand.cpus > ledger.most_free_cpus():
+        return None
     offer = Offer(ledger, demand, headroom)
     if demand.wide >= len(ledger.capacity.least_cores) or not offer.enough(tuple(ledger.capacity.node)):
         return None
     if not offer.has_generic():
         return None
     liked = frozenset(prefer)
-    for sets in node_sets(ledger.capacity, demand.numa):
+    for sets in _sets_with_enough(offer):
         if (found := _best(offer, sets, liked)) is not None:
             return found
     return None
+
+
+def fits(ledger: Ledger, demand: Demand, *, headroom: bool = True) -> bool:
+    """Whether `allocate` would find a placement; without choosing one where the sums say it."""
+    simple = demand.cpus and not (demand.whole_cores or demand.hugepages or demand.generic)
+    if not simple:
+        return allocate(ledger, demand, headroom=headroom) is not None
+    known = tuple(ledger.capacity.node)
+    nodes = known if isinstance(demand.numa, str) else demand.numa
+    return set(nodes) <= set(known) and Offer(ledger, demand, headroom).enough(set(nodes))
 
 
 def node_sets(capacity: Capacity, numa: str | tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
@@ -53,10 +66,32 @@ def node_sets(capacity: Capacity, numa: str | tuple[int, ...]) -> Iterator[list[
             yield sorted({tuple(sorted(capacity.nearest[seed][:size])) for seed in ids})
 
 
+def _sets_with_enough(offer: Offer) -> Iterator[list[tuple[int, ...]]]:
+    """The groups of `node_sets` without what can't do; on large hosts by adding up along each node's neighbours."""
+    capacity, demand = offer.ledger.capacity, offer.demand
+    if len(capacity.nodes) <= MOST_COMBINED or demand.numa != "local":
+        for sets in node_sets(capacity, demand.numa):
+            if found := [nodes for nodes in sets if offer.enough(nodes)]:
+                yield found
+        return
+    counts = {node: (offer.count(node), offer.memory(node)) for node in capacity.node}
+    have = dict.fromkeys(capacity.node, (0, 0))
+    for size in range(1, len(counts) + 1):
+        good = set()
+        for seed, (cpus, memory) in have.items():
+            more, bytes_ = counts[capacity.nearest[seed][size - 1]]
+            cpus, memory = have[seed] = cpus + more, memory + bytes_
+            if cpus >= demand.cpus and memory >= demand.memory_bytes:
+                good.add(tuple(sorted(capacity.nearest[seed][:size])))
+        if good:
+            yield sorted(good)
+
+
 def _best(offer: Offer, sets: Iterable[tuple[int, ...]], liked: frozenset[int]) -> Placement | None:
     """Of the sets in one group. The cheap part of the rank orders them, so that the first that could not be better in
     the other part ends the search (a test compares with ranking them all)."""
-    cheap = sorted((*_nearness(offer, nodes), nodes) for nodes in sets if offer.enough(nodes))
+    cheap = sorted((*_nearness(offer, nodes), nodes) for nodes in sets)
+    most = MOST_RANKED if len(offer.ledger.capacity.nodes) > MOST_COMBINED else len(cheap)
     capacity, wide = offer.ledger.capacity, offer.demand.wide
     least_harm = (0, capacity.least_parts[wide], capacity.least_cores[wide], 0, 0)
     best: tuple[tuple[object, ...], Placement] | None = None
@@ -68,7 +103,8 @@ def _best(offer: Offer, sets: Iterable[tuple[int, ...]], liked: frozenset[int]) 
         rank = (harm[0], away, far, sockets, *harm[1:], *left, nodes)
         if best is None or rank < best[0]:
             best = rank, placement
-        if harm == least_harm:
+        most -= 1
+        if harm == least_harm or not most:
             break
     return best[1] if best else None
 
@@ -78,12 +114,22 @@ def _nearness(offer: Offer, nodes: tuple[int, ...]) -> tuple[int, int, int, int,
     ledger, capacity = offer.ledger, offer.ledger.capacity
     return (
         offer.away(nodes),
-        sum(capacity.far(one, other) for one, other in combinations(nodes, 2)),
-        reduce(or_, map(capacity.sockets.__getitem__, nodes)).bit_count(),
+        *_apart(capacity, nodes),
         offer.beside(nodes),
-        sum(map(ledger.free_count, nodes)),
+        sum(map(offer.count, nodes)),
         sum(ledger.free_memory(node, headroom=False) for node in nodes),
     )
+
+
+def _apart(capacity: Capacity, nodes: tuple[int, ...]) -> tuple[int, int]:
+    """(distances between the nodes, sockets)"""
+    known = capacity.apart.get(nodes)
+    if known is None:
+        known = capacity.apart[nodes] = (
+            sum(capacity.far(one, other) for one, other in combinations(nodes, 2)),
+            reduce(or_, map(capacity.sockets.__getitem__, nodes)).bit_count(),
+        )
+    return known
 
 
 def _harm(offer: Offer, placement: Placement, liked: frozenset[int]) -> tuple[int, int, int, int, int]:
@@ -173,14 +219,3 @@ def _pages(ledger: Ledger, demand: Demand, nodes: tuple[int, ...]) -> tuple[tupl
         if wanted:
             return None
     return tuple(sorted(found))
-
-
-def on_empty(capacity: Capacity, demand: Demand) -> Callable[[tuple[int, ...]], bool]:
-    """Whether a set of nodes would do if nothing ran there."""
-    offer = Offer(Ledger(capacity), demand, headroom=False)
-    return lambda nodes: (
-        demand.wide < len(capacity.least_cores)
-        and offer.has_generic()
-        and offer.enough(nodes)
-        and _on(offer, nodes) is not None
-    )

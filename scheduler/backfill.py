@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from jobs.placement import Placement
 from jobs.policy import Policy, Reservation
 from jobs.record import Record
-from scheduler.allocate import allocate
+from scheduler.allocate import allocate, fits
 from scheduler.capacity import NOTHING, Hold, Ledger, hold_for, hold_of
 from scheduler.demand import Demand
 from scheduler.earmark import keep
@@ -53,6 +53,12 @@ class Wish:
         """What it has already."""
         return hold_of(self.record) if self.frozen else NOTHING
 
+    def fits(self, ledger: Ledger) -> bool:
+        """Whether there is `room`; quicker."""
+        if self.frozen:
+            return self.room(ledger) is not None
+        return any(fits(ledger, demand) for demand in self.demands)
+
     def room(self, ledger: Ledger) -> Placement | None:
         """Where it would run. Leaves the ledger as it was. Ports and the number of jobs are not looked at."""
         if not self.frozen:
@@ -75,7 +81,7 @@ class Claim:
 
     key: int  # negative: charged to it in ledgers
     start: float
-    place: Placement
+    place: Placement | None  # None: not chosen yet, in `ledger`
     wish: Wish | None = None
     ledger: Ledger | None = None
     reservation: Reservation | None = None
@@ -94,6 +100,10 @@ class Claim:
         return start < self.start + self.wish.estimate_s and self.start < end
 
     def keep(self, ledger: Ledger) -> None:
+        if self.place is None:
+            assert self.wish is not None and self.ledger is not None
+            self.place = self.wish.room(self.ledger)
+        assert self.place is not None, "it fits, and nothing has taken it since"
         keep(ledger, self.key, self.place, self.wish.held if self.wish is not None else NOTHING)
 
     def bears(self, job: int, hold: Hold) -> bool:
@@ -102,11 +112,10 @@ class Claim:
             return False
         before = self.ledger.holds.get(job)
         _replace(self.ledger, job, hold)
-        place = self.wish.room(self.ledger)
-        if place is None:
+        if not self.wish.fits(self.ledger):
             _replace(self.ledger, job, before)
             return False
-        self.place = place
+        self.place = None  # perhaps elsewhere now
         return True
 
 
@@ -143,7 +152,7 @@ class Backfill:
             return first
         place = kept(free, over, wish)
         if place is not None:
-            for claim in over:
+            for claim in over:  # their places are chosen by now
                 claim.ledger = None  # it is not known any more what of it is left
         return place
 
@@ -160,8 +169,8 @@ class Backfill:
             return None
         for start, ledger in self._times(*found, ends):
             over = self.concerning(wish.user, start, start + wish.estimate_s, but=wish.job)
-            place = kept(ledger, over, wish)
-            if place is not None:
+            place = kept(ledger, over, wish) if over else None
+            if place is not None or (not over and wish.fits(ledger)):
                 claim = Claim(self._key(), start, place, wish, None if over else ledger)
                 self.claims.append(claim)
                 return claim
@@ -206,35 +215,36 @@ def kept(ledger: Ledger, over: Iterable[Claim], wish: Wish) -> Placement | None:
 def shadow(free: Ledger, ends: Sequence[Due], wish: Wish, now: float | None) -> tuple[float, Ledger, int] | None:
     """(when, what is free then, how many of `ends` are over) at the first time at which there is room; None: never.
 
-    `now` when there is room already. Room only grows as jobs end, so the time is searched, not walked to.
+    `now` when there is room already. Room only grows as jobs end, so the time is searched, not walked to; on one copy
+    of the ledger, on which jobs end and are brought back.
     """
+    ledger = free.copy()
     if now is not None:
-        return now, free.copy(), 0
-    gone, step, ledger = 0, 1, free
-    while True:
-        after = min(gone + step, len(ends))
-        later = _when_over(ledger, ends[gone:after])
-        if wish.room(later) is not None:
-            break
-        if after == len(ends):
+        return now, ledger, 0
+    holds, gone, step = free.holds, 0, 1
+
+    def until(position: int) -> bool:
+        """Whether there is room when so many of `ends` are over."""
+        nonlocal gone
+        for _, job in ends[gone:position]:
+            ledger.release(job)
+        for _, job in ends[position:gone]:
+            if job in holds:
+                ledger.charge(job, holds[job])
+        gone = position
+        return wish.fits(ledger)
+
+    without = 0
+    while not until(min(without + step, len(ends))):
+        if gone == len(ends):
             return None
-        ledger, gone, step = later, after, step * 2
-    while after - gone > 1:
-        middle = (gone + after) // 2
-        tried = _when_over(ledger, ends[gone:middle])
-        if wish.room(tried) is not None:
-            after, later = middle, tried
-        else:
-            gone, ledger = middle, tried
-    when = ends[after - 1][0]
-    while after < len(ends) and ends[after][0] == when:  # what ends at the same moment is free too
-        later.release(ends[after][1])
-        after += 1
-    return when, later, after
-
-
-def _when_over(ledger: Ledger, ends: Iterable[Due]) -> Ledger:
-    later = ledger.copy()
-    for _, job in ends:
-        later.release(job)
-    return later
+        without, step = gone, step * 2
+    enough = gone
+    while enough - without > 1:
+        middle = (without + enough) // 2
+        without, enough = (without, middle) if until(middle) else (middle, enough)
+    when = ends[enough - 1][0]
+    while enough < len(ends) and ends[enough][0] == when:  # what ends at the same moment is free too
+        enough += 1
+    until(enough)
+    return when, ledger, enough

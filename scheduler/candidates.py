@@ -1,4 +1,4 @@
-"""Who is next in a round: frozen jobs that may come back and the heads of all lines, in one order of priority. Pure.
+"""Who is next in a round: frozen jobs that may come back and the heads of all groups, in one order of priority. Pure.
 
 The world's lines are only read: what a round takes from them is remembered here.
 """
@@ -10,20 +10,19 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from jobs.record import Record
-from scheduler.lines import Bucket, Line
+from scheduler.lines import Bucket, Group, Line
 
 Entry = tuple[int, int, Bucket, int]  # (rank, job, bucket, position in it); jobs are unique, the rest is not compared
 
 
 @dataclass(slots=True)
-class Cursor:
-    """Through one line. `current` is the entry that was given last."""
+class Along:
+    """Along one line. `current` is the entry that was given last."""
 
     line: Line
     current: Entry | None = None
     _position: int = 0
     _more: list[Entry] = field(default_factory=list)  # of buckets whose head was taken
-    _done: set[tuple[str, str]] = field(default_factory=set)
 
     def advance(self) -> Entry | None:
         heads = self.line.heads
@@ -56,18 +55,67 @@ class Cursor:
 
 
 @dataclass(slots=True)
+class Cursor:
+    """Through one group. `current` is the entry that was given last, of the line `along`."""
+
+    group: Group
+    current: Entry | None = None
+    _along: Along | None = None
+    _position: int = 0
+    _more: list[tuple[int, int, Along]] = field(default_factory=list)  # lines that were looked at already
+
+    @property
+    def line(self) -> Line:
+        assert self._along is not None
+        return self._along.line
+
+    def advance(self) -> Entry | None:
+        heads = self.group.heads
+        fresh = heads[self._position] if self._position < len(heads) else None
+        if self._more and (fresh is None or self._more[0][:2] < fresh[:2]):
+            self._along = heappop(self._more)[2]
+            self.current = self._along.current
+        elif fresh is not None:
+            self._position += 1
+            self._along = Along(fresh[2])
+            self.current = self._along.advance()
+        else:
+            self.current = None
+        return self.current
+
+    def take(self) -> None:
+        """The current one starts: the next of its bucket stands in its place."""
+        assert self._along is not None
+        self._along.take()
+        self.skip()
+
+    def skip(self) -> None:
+        """The current one stays and has been looked at; its line goes on."""
+        assert self._along is not None
+        if (entry := self._along.advance()) is not None:
+            heappush(self._more, (entry[0], entry[1], self._along))
+
+    def only(self, users: Collection[str]) -> None:
+        """The current line goes on for these users only."""
+        assert self._along is not None
+        self._along.only(users)
+        self.skip()
+
+
+@dataclass(slots=True)
 class Candidates:
-    """`next` until None. After each waiting one say what became of it: `take`, `again`, `skip` or `close`."""
+    """`next` until None. After each waiting one say what became of it: `take`, `again`, `skip`, `close_line`,
+    or nothing, which closes the whole group."""
 
     _heap: list[tuple[int, int, int, Record | Cursor]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, frozen: Iterable[tuple[int, Record]], lines: Iterable[Line]) -> Candidates:
+    def of(cls, frozen: Iterable[tuple[int, Record]], groups: Iterable[Group]) -> Candidates:
         """`frozen`: (rank, record). At the same rank a frozen one comes first."""
         this = cls([(rank, 0, record.job, record) for rank, record in frozen])
-        for line in lines:
-            this._push(Cursor(line))
         heapify(this._heap)
+        for group in groups:
+            this._push(Cursor(group))
         return this
 
     def next(self) -> Record | Cursor | None:
@@ -84,13 +132,14 @@ class Candidates:
 
     def skip(self, cursor: Cursor) -> None:
         """This bucket has no more candidates in this round; the line goes on."""
+        cursor.skip()
         self._push(cursor)
 
-    def close(self, cursor: Cursor, but: Collection[str] = ()) -> None:
+    def close_line(self, cursor: Cursor, but: Collection[str] = ()) -> None:
         """The line has no more candidates in this round, but those of some users."""
         if but:
             cursor.only(but)
-            self._push(cursor)
+        self._push(cursor)
 
     def _push(self, cursor: Cursor) -> None:
         if (entry := cursor.advance()) is not None:

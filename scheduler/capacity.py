@@ -47,6 +47,7 @@ class Capacity:
     least_parts: tuple[int, ...] = (0,)  # at least so many parts for n CPUs
     least_cores: tuple[int, ...] = (0,)
     generic: Mapping[str, Generic] = field(default_factory=dict)
+    apart: dict[tuple[int, ...], tuple[int, int]] = field(default_factory=dict, compare=False)  # allocate's memo
 
     @classmethod
     def of(cls, topology: Topology, *, reserve_bytes: int = 0, node_id: str = "", max_jobs: int = 1000) -> Capacity:

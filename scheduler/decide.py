@@ -41,7 +41,7 @@ from scheduler.demand import Demand, thaw_demand
 from scheduler.dependency import why_dropped
 from scheduler.eligible import warning_at
 from scheduler.limits import Limits, size_of
-from scheduler.lines import BucketKey, LineKey
+from scheduler.lines import BucketKey, GroupKey, LineKey
 from scheduler.making_room import MakingRoom
 from scheduler.world import World
 
@@ -84,7 +84,7 @@ class _Round:
     backfill: Backfill
     making: MakingRoom
     actions: list[Action] = field(default_factory=list)
-    blocked: dict[LineKey, Blocked] = field(default_factory=dict)
+    blocked: dict[LineKey | GroupKey, Blocked] = field(default_factory=dict)
     frozen: dict[int, Blocked] = field(default_factory=dict)
     tasks: dict[int, deque[int]] = field(default_factory=dict)  # array → positions that may still begin
     behind: int = 0  # the job that nobody may pass any more
@@ -153,8 +153,8 @@ class _Round:
             if record.cancel is None and not record.pause_holds
         ]
         self._ends = self._all_ends()
-        candidates = Candidates.of(coming, (line for line in world.lines if self._is_open(line.queue)))
-        while (candidate := candidates.next()) is not None:
+        candidates = Candidates.of(coming, (group for group in world.lines if self._is_open(group.queue)))
+        while not self.behind and (candidate := candidates.next()) is not None:
             if isinstance(candidate, Cursor):
                 self._consider(candidates, candidate)
             else:
@@ -180,8 +180,8 @@ class _Round:
         assert queue is not None
         record, size = self.world.live[job], size_of(line.shape.demands)
         if self.limits.of_queue(queue, size) is not None:
-            candidates.close(cursor)
-        elif self.limits.of_user(queue, bucket.key.user, size) is not None:
+            return
+        if self.limits.of_user(queue, bucket.key.user, size) is not None:
             candidates.skip(cursor)
         elif (position := self._next_task(record)) is None:
             candidates.take(cursor)
@@ -196,8 +196,15 @@ class _Round:
             self.limits.add(queue.name, bucket.key.user, size)
             candidates.take(cursor)
         else:
-            self.blocked.setdefault(line.key, blocked)
-            candidates.close(cursor, self._privileged(blocked))
+            self._block(candidates, cursor, blocked)
+
+    def _block(self, candidates: Candidates, cursor: Cursor, blocked: Blocked) -> None:
+        """Where nothing that is kept is in the way, there is no room for any estimate."""
+        if not blocked.kept:
+            self.blocked[cursor.group.queue, cursor.group.demands] = blocked
+            return
+        self.blocked.setdefault(cursor.line.key, blocked)
+        candidates.close_line(cursor, self._privileged(blocked))
 
     def _privileged(self, blocked: Blocked) -> set[str]:
         """Users who may use what others of the same line must leave alone."""
@@ -208,8 +215,6 @@ class _Round:
         array = record.spec.array if record.progress is not None else None
         task = -(MOST_TASKS * (record.job + 1) + position) if array is not None else 0
         wish = Wish(record, key.shape.demands, key.shape.estimate_s, task=task)
-        if self.behind:
-            return Blocked(any(map(self.world.ever, wish.demands)), behind=self.behind)
         if self.free.jobs >= self.free.capacity.max_jobs or self._port_taken(wish):
             return Blocked()
         over = self.backfill.concerning(wish.user, self.now, self.now + wish.estimate_s)
@@ -260,9 +265,6 @@ class _Round:
 
     def _consider_frozen(self, record: Record) -> None:
         wish = self._wish_of_frozen(record)
-        if self.behind:
-            self.frozen[record.job] = Blocked(behind=self.behind)
-            return
         over = self.backfill.concerning(wish.user, self.now, self.now + wish.estimate_s)
         first = wish.room(self.free)
         place = first if first is None or not over else self.backfill.place(self.free, wish, over, first)
@@ -299,5 +301,5 @@ class _Round:
     def decision(self) -> Decision:
         actions = (*self.actions, *self.making.actions)
         going = {action.job: Going(type(action).__name__) for action in actions}
-        return Decision(actions, tuple(self.backfill.claims), self.world, self.free, self.limits,
-                        self.world.shut, going, self.blocked, self.frozen, self.making.victims_of)  # fmt: skip
+        return Decision(actions, tuple(self.backfill.claims), self.world, self.free, self.limits, self.world.shut,
+                        going, self.blocked, self.frozen, self.making.victims_of, self.behind)  # fmt: skip

@@ -17,7 +17,7 @@ from scheduler.backfill import Claim
 from scheduler.capacity import Ledger
 from scheduler.demand import thaw_demand
 from scheduler.limits import Limits, size_of
-from scheduler.lines import BucketKey, LineKey
+from scheduler.lines import BucketKey, GroupKey, LineKey
 from scheduler.world import World
 
 
@@ -27,7 +27,6 @@ class Blocked:
 
     ever: bool = True  # whether it fits an empty host
     kept: tuple[Claim, ...] = ()  # what it would have taken
-    behind: int = 0  # the job that nobody may pass, with backfill "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,10 @@ class Decision:
     _limits: Limits = field(default_factory=Limits)
     _shut: Mapping[str, Reason] = field(default_factory=dict)
     _going: Mapping[int, Going] = field(default_factory=dict)
-    _blocked: Mapping[LineKey, Blocked] = field(default_factory=dict)
+    _blocked: Mapping[LineKey | GroupKey, Blocked] = field(default_factory=dict)
     _frozen: Mapping[int, Blocked] = field(default_factory=dict)  # that may come back and found no room
     _made: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # for whom others are frozen, and which
+    _behind: int = 0  # the job that nobody passes, with backfill "off"
 
     def expected_start(self, job: int) -> float | None:
         """Wall clock, by the estimates of what runs; only of those for whom room is kept."""
@@ -61,15 +61,17 @@ class Decision:
         if record.job in self._frozen:
             return self._not_now(record, self._frozen[record.job])
         if record.state is not State.QUEUED:
-            return None
+            waits = self._behind and record.cancel is None and not record.pause_holds
+            return self._not_now(record, None) if waits else None
         if (reason := self._world.hindrance(record)) is not None:
             return NotNow((reason,))
         return self._of_line(record, self._world.bucket_key(record))
 
     def _of_line(self, record: Record, key: BucketKey) -> Verdict | None:
         assert self._world is not None and self._left is not None
-        blocked = self._blocked.get((key.queue, key.shape))
-        if blocked is not None and not blocked.ever:
+        blocked = self._blocked.get((key.queue, key.shape)) or self._blocked.get((key.queue, key.shape.demands))
+        never = blocked is None and self._behind and not any(map(self._world.ever, key.shape.demands))
+        if never or (blocked is not None and not blocked.ever):
             return Never(shortage.all_impossible(self._left.capacity, key.shape.demands))
         queue = self._world.queue(key.queue)
         if queue is None:
@@ -82,13 +84,13 @@ class Decision:
         )
         if reasons := tuple(reason for reason in found if reason is not None):
             return NotNow(reasons)
-        return self._not_now(record, blocked) if blocked is not None else None
+        return self._not_now(record, blocked) if blocked is not None or self._behind else None
 
-    def _not_now(self, record: Record, blocked: Blocked) -> NotNow:
+    def _not_now(self, record: Record, blocked: Blocked | None) -> NotNow:
         assert self._left is not None and self._world is not None
-        if blocked.behind:
+        if blocked is None:
             detail = "nobody passes a job that waits longer (backfill is off)"
-            return NotNow((Reason("order", 1, 0, blockers=(blocked.behind,), detail=detail),))
+            return NotNow((Reason("order", 1, 0, blockers=(self._behind,), detail=detail),))
         left = self._left.copy()
         left.release(record.job)  # what it holds itself is not in its way
         for claim in blocked.kept:

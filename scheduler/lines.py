@@ -3,7 +3,8 @@
 A *bucket* holds jobs of one queue, account, user and shape, in the order of what is the job's own (urgency and age),
 which no passing of time changes. A *line* holds the buckets of one queue and shape by the priority of their heads.
 What a whole bucket has in common, the points of its queue and the standing of its user, is one offset: when it changes,
-heads move, not jobs. A closed bucket (its user is at a limit) has no head in its line.
+heads move, not jobs. A *group* holds the lines of one queue and demand, whatever their estimates: what finds no room
+closes all of it. A closed bucket (its user is at a limit) has no head in its line.
 """
 
 from __future__ import annotations
@@ -75,10 +76,30 @@ class Line:
             del self.heads[bisect_left(self.heads, bucket.head)]
 
 
+GroupKey = tuple[str, tuple[Demand, ...]]
+
+
+@dataclass(slots=True)
+class Group:
+    queue: str
+    demands: tuple[Demand, ...]
+    lines: dict[LineKey, Line] = field(default_factory=dict)
+    heads: list[tuple[int, int, Line]] = field(default_factory=list)  # the first of each line, sorted
+
+    def show(self, line: Line) -> None:
+        if line.heads:
+            insort(self.heads, (*line.heads[0][:2], line))
+
+    def hide(self, line: Line) -> None:
+        if line.heads:
+            del self.heads[bisect_left(self.heads, line.heads[0][:2])]
+
+
 @dataclass(slots=True)
 class Lines:
     """`of_user[user]`: every bucket with jobs of that user, for what changes with the user."""
 
+    groups: dict[GroupKey, Group] = field(default_factory=dict)
     lines: dict[LineKey, Line] = field(default_factory=dict)
     of_user: dict[str, dict[BucketKey, Bucket]] = field(default_factory=dict)
     where: dict[int, Bucket] = field(default_factory=dict)  # job → its bucket
@@ -90,8 +111,8 @@ class Lines:
     def __contains__(self, job: object) -> bool:
         return job in self.where
 
-    def __iter__(self) -> Iterator[Line]:
-        return iter(self.lines.values())
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self.groups.values())
 
     def line(self, key: BucketKey) -> Line:
         """Raises KeyError."""
@@ -102,6 +123,8 @@ class Lines:
         line = self.lines.get((key.queue, key.shape))
         if line is None:
             line = self.lines[key.queue, key.shape] = Line(key.queue, key.shape)
+            group = self.groups.setdefault((key.queue, key.shape.demands), Group(key.queue, key.shape.demands))
+            group.lines[line.key] = line
         bucket = line.buckets.get((key.account, key.user))
         if bucket is None:
             offset, is_open = make(key)
@@ -110,9 +133,9 @@ class Lines:
         if bucket.waiting and rank > bucket.waiting[0]:  # the head stays
             insort(bucket.waiting, rank)
         else:
-            line.hide(bucket)
+            self._hide(line, bucket)
             bucket.waiting.insert(0, rank)
-            line.show(bucket)
+            self._show(line, bucket)
         self.where[rank[1]] = bucket
 
     def remove(self, job: int, rank: Rank) -> None:
@@ -125,9 +148,9 @@ class Lines:
             del bucket.waiting[position]
             return
         line = self.line(key)
-        line.hide(bucket)
+        self._hide(line, bucket)
         del bucket.waiting[0]
-        line.show(bucket)
+        self._show(line, bucket)
         if not bucket.waiting:
             self._drop(line, key)
 
@@ -135,6 +158,10 @@ class Lines:
         del line.buckets[key.account, key.user]
         if not line.buckets:
             del self.lines[line.key]
+            group = self._group(line)
+            del group.lines[line.key]
+            if not group.lines:
+                del self.groups[line.queue, line.shape.demands]
         del self.of_user[key.user][key]
         if not self.of_user[key.user]:
             del self.of_user[key.user]
@@ -146,6 +173,17 @@ class Lines:
             if (offset, is_open) == (bucket.offset, bucket.open):
                 continue
             line = self.line(key)
-            line.hide(bucket)
+            self._hide(line, bucket)
             bucket.offset, bucket.open = offset, is_open
-            line.show(bucket)
+            self._show(line, bucket)
+
+    def _group(self, line: Line) -> Group:
+        return self.groups[line.queue, line.shape.demands]
+
+    def _hide(self, line: Line, bucket: Bucket) -> None:
+        self._group(line).hide(line)
+        line.hide(bucket)
+
+    def _show(self, line: Line, bucket: Bucket) -> None:
+        line.show(bucket)
+        self._group(line).show(line)

@@ -18,6 +18,7 @@ class Offer:
     demand: Demand
     headroom: bool
     _memory: dict[int, int] = field(default_factory=dict)
+    _count: dict[int, int] = field(default_factory=dict)
     _free: dict[int, tuple[tuple[int, Free], ...]] = field(default_factory=dict)
     _roomy: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     _instances: dict[str, dict[int, list[int]]] = field(default_factory=dict)
@@ -28,10 +29,16 @@ class Offer:
             self._memory[node] = max(0, self.ledger.free_memory(node, headroom=self.headroom))
         return self._memory[node]
 
+    def count(self, node: int) -> int:
+        """CPUs that nobody has anything of."""
+        if node not in self._count:
+            self._count[node] = self.ledger.free_count(node)
+        return self._count[node]
+
     def enough(self, nodes: Iterable[int]) -> bool:
         """False when these nodes can't do; quick."""
-        ledger, wanted = self.ledger, self.demand.cpus
-        if wanted and sum(map(ledger.free_count, nodes)) < wanted:
+        wanted = self.demand.cpus
+        if wanted and sum(map(self.count, nodes)) < wanted:
             return False
         return sum(map(self.memory, nodes)) >= self.demand.memory_bytes
 

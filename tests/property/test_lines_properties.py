@@ -9,7 +9,7 @@ from scheduler.candidates import Candidates, Cursor
 from scheduler.demand import Demand
 from scheduler.lines import BucketKey, Lines, Shape
 
-SHAPES = [Shape((Demand(cpus, 0.0, 0),), 60.0) for cpus in (1, 2)]
+SHAPES = [Shape((Demand(cpus, 0.0, 0),), estimate_s) for cpus in (1, 2) for estimate_s in (60.0, 90.0)]
 KEYS = [BucketKey(queue, "", user, shape) for queue in ("a", "b") for user in ("u", "v", "w") for shape in SHAPES]
 STEPS = st.lists(
     st.one_of(
@@ -63,7 +63,7 @@ def test_candidates_come_in_the_order_of_a_sorted_list(steps: list[tuple], skip:
         assert isinstance(cursor, Cursor) and cursor.current is not None
         found.append(cursor.current[1])
         if cursor.line.shape in shut:
-            candidates.close(cursor)
+            candidates.close_line(cursor)
         elif found[-1] in skip:
             candidates.skip(cursor)
         else:
@@ -84,7 +84,7 @@ def test_a_closed_line_goes_on_for_some_users_only(jobs: list[tuple[BucketKey, i
         assert isinstance(cursor, Cursor) and cursor.current is not None
         found.append(cursor.current[1])
         if len(found) == after + 1:
-            candidates.close(cursor, {"v"})
+            candidates.close_line(cursor, {"v"})
         else:
             candidates.take(cursor)
     left_open = order[after + 1 :] if len(order) > after and user[order[after]] != "v" else None
