@@ -144,7 +144,7 @@ class Backfill:
         return this
 
     def concerning(self, user: str, start: float, end: float, *, but: int = 0) -> list[Claim]:
-        return [claim for claim in self.claims if claim.job != but and claim.concerns(user, start, end)]
+        return [claim for claim in self.claims if not (but and claim.job == but) and claim.concerns(user, start, end)]
 
     def place(self, free: Ledger, wish: Wish, over: Sequence[Claim], first: Placement) -> Placement | None:
         """A place in `free` that takes nothing from the claims `over`. `first` is where it would be without them."""
