@@ -39,7 +39,6 @@ from scheduler.actions import Place, ThawPlace
 from scheduler.capacity import Capacity
 from scheduler.decide import decide
 from scheduler.decision import Decision
-from scheduler.priority import POINT_MS
 from scheduler.world import World
 
 GIB = 1 << 30
@@ -129,8 +128,6 @@ class Life:
 def a_life(queued: int, running: int, cpus: int) -> Life:
     policy = Policy(tuple(Queue(name, points=points) for points, name in enumerate(QUEUES)))
     life = Life(World.of(a_capacity(cpus), policy=policy, now=1e6), random.Random(7), cpus / running)
-    shares = {(f"user{user}",) * 2: user * POINT_MS // 20 for user in range(USERS)}
-    life.world.set_shares({(account, user): points for (account, user), points in shares.items()})
     for _ in range(queued + running):
         life.now += 0.01
         life.happen(life.submitted())

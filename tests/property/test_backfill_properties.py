@@ -76,7 +76,7 @@ class Life:
 
 
 def a_life(host: Any, jobs: list[Any], **policy: Any) -> Life:
-    return Life(Simulation(Capacity.of(host), Policy((Queue(preempt="never"),), **policy))).run(jobs)
+    return Life(Simulation(Capacity.of(host), Policy((Queue(preempt="never"),), share_points=0.0, **policy))).run(jobs)
 
 
 @settings(max_examples=80, deadline=None)

@@ -28,7 +28,7 @@ def test_figures_of_a_known_workload(backfill: str, slowdown: float, wait_s: flo
     if not workload.exists():
         pytest.skip(f"no workload at {workload}; JOBS_WORKLOADS may name its folder")
     jobs = read_swf(workload.read_text())
-    policy = Policy(backfill=backfill)  # type: ignore[arg-type]
+    policy = Policy(share_points=0.0, backfill=backfill)  # type: ignore[arg-type]
     ran = replay(jobs, a_capacity(cpus_per_node=CPUS, max_jobs=CPUS), policy)
     assert len(ran) == len(jobs) == 10_000
     assert mean(each.slowdown() for each in ran) == pytest.approx(slowdown, rel=0.02)
