@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jobs.host import Topology
 
@@ -84,17 +85,20 @@ def pick(free: Sequence[Free], wanted: int, whole: bool) -> Picked:
     room = {number: part.room(whole) for number, part in enumerate(free)}
     size = max((len(core) for part in free for core in part.whole), default=1)
 
-    def cores_missing(number: int, count: int) -> int:
-        return max(0, count // size - sum(len(core) == size for core in free[number].whole))
+    def harm(number: int, count: int) -> tuple[int, bool]:
+        """(whole cores that it lacks, whether one that nobody uses would be broken)"""
+        part, full = free[number], sum(len(core) == size for core in free[number].whole)
+        missing = max(0, count // size - full)
+        return missing, not whole and count - size * (count // size - missing) > part.in_broken
 
-    counts = fill(room, wanted, cores_missing)
+    counts = fill(room, wanted, harm)
     picked = Picked()
     for number, count in sorted(counts.items()):
         picked += _whole(free[number], count) if whole else _shared(free[number], count)
     return picked
 
 
-def fill(room: Mapping[int, int], wanted: int, rather_not: Callable[[int, int], int] | None = None) -> dict[int, int]:
+def fill(room: Mapping[int, int], wanted: int, rather_not: Callable[[int, int], Any] | None = None) -> dict[int, int]:
     """Place → how much from it: from one if one suffices (the tightest), else the emptiest whole and the rest likewise.
 
     `rather_not(place, wanted)`: of places that suffice, the one with the least of this comes first.
