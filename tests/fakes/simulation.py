@@ -135,5 +135,6 @@ class Simulation:
                     self.report(job, "exited")
                 case State.RUNNING if record.to_freeze:
                     self.report(job, "frozen", resident=record.spec.resources.memory_bytes // 2)
-            if self.records[job].state.final and not self.records[job].cleaned:
+            after = self.records[job]
+            if after.attempt and not after.state.on_node and not after.cleaned:  # ended, or queued again
                 self.report(job, "cleaned")
