@@ -55,6 +55,12 @@ class Client:
     def job(self, job: str | int) -> protocol.Job:
         return self._job(lambda: self.call("GET", f"/v1/jobs/{_part(job)}"))
 
+    def why(self, job: str | int) -> protocol.Why:
+        return protocol.decode_why(self._patiently(lambda: self.call("GET", f"/v1/jobs/{_part(job)}/why")))
+
+    def what_if(self, job: str | int, request: protocol.WhatIf) -> protocol.Why:
+        return protocol.decode_why(self.call("POST", f"/v1/jobs/{_part(job)}/whatif", request))
+
     def wait(self, job: str | int, until: protocol.Until = "final", timeout_s: float = 30.0) -> protocol.Job:
         """The job when it is there, or as it is after `timeout_s`."""
         target = f"/v1/jobs/{_part(job)}/wait?until={until}&timeout_s={timeout_s:.3f}"

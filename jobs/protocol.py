@@ -147,7 +147,7 @@ class Priority:
             raise ValueError("nothing to change; give an urgency, a weight or a network class")
 
 
-def _within(name: str, value: int | None, low: int, high: int) -> None:
+def _within(name: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
         raise ValueError(f"{name}: from {low} to {high}, not {value}")
 
@@ -171,6 +171,29 @@ class Exec:
             raise ValueError("argv and env: a NUL byte")
         if any(not name or "=" in name for name, _ in self.env):
             raise ValueError("env: a name is empty or holds '='")
+
+
+@dataclass
+class WhatIf:
+    """What a waiting job would ask for instead; None: as it is. `time_limit_s` in running time, 0: none."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    numa: Literal["local", "spread", "any"] | None = None
+    cores: Literal["shared", "whole"] | None = None
+    time_limit_s: float | None = None
+    urgency: int | None = None
+    queue: str | None = None
+
+    def __post_init__(self) -> None:
+        _within("urgency", self.urgency, 0, 100)
+        _within("cpus", self.cpus, 0.001, 1 << 20)
+        _within("memory_bytes", self.memory_bytes, 1, 1 << 60)
+        _within("time_limit_s", self.time_limit_s, 0, 10 * 366 * 86400)
+        plain_text("queue", self.queue or "", most=128)
+        if all(getattr(self, item.name) is None for item in fields(self)):
+            raise ValueError("nothing is different; give cpus, memory, numa, cores, a time limit, urgency or a queue")
 
 
 @dataclass
@@ -278,6 +301,62 @@ class Job:
 
 
 @dataclass
+class Lack:
+    """One dimension that keeps a job from starting. `unit` of `wanted` and `available`: "cpus", "bytes", …"""
+
+    dimension: str
+    text: str
+    wanted: float = 0.0
+    available: float = 0.0
+    unit: str = ""
+    blockers: tuple[int, ...] = ()  # jobs
+
+
+@dataclass
+class Blocker:
+    """A job in the way. `name` and `owner` are "" where it is not the asker's to know."""
+
+    job: int
+    state: str
+    name: str = ""
+    owner: str = ""
+    ends_at: float = 0.0  # wall clock, by time limit or estimate; 0: not known
+
+
+@dataclass
+class Remedy:
+    """One change that starts the job now. `what`: cpus, memory, numa, cores, time_limit, urgency or queue."""
+
+    what: str
+    value: str
+
+
+@dataclass
+class Why:
+    """Why a job does not run at `at`. `verdict`: "starts", "not now", "never", or "" where it does not wait.
+
+    `start_at` is None where it is not known, for the reason in `start_why`; it rests on `start_by`: "time limits",
+    "estimates" (of the jobs `open_ended`, which give no limit) or "the clock". `remedies`: cheapest first."""
+
+    job: int
+    state: str
+    at: float
+    verdict: str
+    name: str = ""
+    lacks: tuple[Lack, ...] = ()
+    blockers: tuple[Blocker, ...] = ()
+    ahead: int = 0  # waiting jobs before it
+    start_at: float | None = None
+    start_by: str = ""
+    start_why: str = ""
+    open_ended: tuple[int, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
+    cpus: tuple[int, ...] = ()  # where it starts
+    mems: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
 class JobList:
     """Oldest first."""
 
@@ -366,6 +445,14 @@ def decode(cls: type[T], data: dict[str, Any]) -> T:
 
 def decode_jobs(data: dict[str, Any]) -> JobList:
     return JobList(tuple(decode(Job, item) for item in data["jobs"]))
+
+
+def decode_why(data: dict[str, Any]) -> Why:
+    why = decode(Why, data)
+    why.lacks = tuple(decode(Lack, item) for item in data["lacks"])
+    why.blockers = tuple(decode(Blocker, item) for item in data["blockers"])
+    why.remedies = tuple(decode(Remedy, item) for item in data["remedies"])
+    return why
 
 
 def decode_machine(data: dict[str, Any]) -> Machine:

@@ -35,6 +35,7 @@ from scheduler.api.parts import Parts
 from scheduler.api.server import bind, serve
 from scheduler.capacity import Capacity
 from scheduler.clock import SystemClock
+from scheduler.explaining import Explaining
 from scheduler.loop import Loop
 from scheduler.node import inventory
 from scheduler.node.ending import clean_up, kill_for_good
@@ -114,6 +115,7 @@ async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None
                         open_source=_opener(host),
                         access=Access(_operators(settings)),
                         explain=_explainer(loop),
+                        explaining=Explaining(world, clock),
                         topology=seen,
                         capacity=capacity,
                         queues=queues,

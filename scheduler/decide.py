@@ -302,4 +302,4 @@ class _Round:
         actions = (*self.actions, *self.making.actions)
         going = {action.job: Going(type(action).__name__) for action in actions}
         return Decision(actions, tuple(self.backfill.claims), self.world, self.free, self.limits, self.world.shut,
-                        going, self.blocked, self.frozen, self.making.victims_of, self.behind)  # fmt: skip
+                        going, self.blocked, self.frozen, self.making.victims_of, self.behind, self._ends)  # fmt: skip

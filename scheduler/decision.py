@@ -5,20 +5,23 @@ Verdicts are kept per line and worked out when asked for, from what was left at 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from jobs.record import Record, State
-from jobs.verdict import Going, Never, NotNow, Reason, Verdict
+from jobs.verdict import MOST_BLOCKERS, Going, Never, NotNow, Reason, Verdict
 from scheduler import shortage
 from scheduler.actions import Action
-from scheduler.backfill import Claim
+from scheduler.allocate import allocate
+from scheduler.backfill import Claim, Due
 from scheduler.capacity import Ledger
 from scheduler.demand import thaw_demand
 from scheduler.limits import Limits, size_of
 from scheduler.lines import BucketKey, GroupKey, LineKey
 from scheduler.world import World
+
+WAITING = frozenset({State.HELD, State.QUEUED, State.FROZEN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +47,27 @@ class Decision:
     _frozen: Mapping[int, Blocked] = field(default_factory=dict)  # that may come back and found no room
     _made: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # for whom others are frozen, and which
     _behind: int = 0  # the job that nobody passes, with backfill "off"
+    ends: Sequence[Due] = ()  # of those who have CPUs at the end of the round, soonest first
+
+    @property
+    def left(self) -> Ledger:
+        """Who holds what at the end of the round."""
+        assert self._left is not None
+        return self._left
+
+    @property
+    def used(self) -> Limits:
+        """What queues and users have at the end of the round."""
+        return self._limits
 
     def expected_start(self, job: int) -> float | None:
         """Wall clock, by the estimates of what runs; only of those for whom room is kept."""
         return next((claim.start for claim in self.claims if claim.job == job), None)
 
     def verdict(self, record: Record) -> Verdict | None:
-        """Of a job that waits; None for any other, and for one that came after this round."""
-        if record.state not in (State.QUEUED, State.FROZEN) or self._world is None:
+        """Of a job that waits: the first failing constraint of each dimension. None for any other job, and for one that
+        came after this round."""
+        if record.state not in WAITING or self._world is None:
             return None
         if record.job in self._going:
             return self._going[record.job]
@@ -60,46 +76,54 @@ class Decision:
             return NotNow((Reason("preemption", 1, 0, blockers=self._made[record.job], detail=detail),))
         if record.job in self._frozen:
             return self._not_now(record, self._frozen[record.job])
-        if record.state is not State.QUEUED:
-            waits = self._behind and record.cancel is None and not record.pause_holds
-            return self._not_now(record, None) if waits else None
-        if (reason := self._world.hindrance(record)) is not None:
-            return NotNow((reason,))
-        return self._of_line(record, self._world.bucket_key(record))
-
-    def _of_line(self, record: Record, key: BucketKey) -> Verdict | None:
-        assert self._world is not None and self._left is not None
+        held = _held(record)
+        if record.state is State.FROZEN:
+            waits = self._behind and record.cancel is None and not held
+            return self._not_now(record, None) if waits else NotNow(held) if held else None
+        key = self._world.bucket_key(record)
         blocked = self._blocked.get((key.queue, key.shape)) or self._blocked.get((key.queue, key.shape.demands))
         never = blocked is None and self._behind and not any(map(self._world.ever, key.shape.demands))
         if never or (blocked is not None and not blocked.ever):
-            return Never(shortage.all_impossible(self._left.capacity, key.shape.demands))
+            return Never(shortage.all_impossible(self.left.capacity, key.shape.demands))
+        reasons = (*held, *self._world.hindrances(record), *self._of_queue(key))
+        if blocked is not None or (self._behind and not reasons):
+            reasons += self._not_now(record, blocked).reasons
+        return NotNow(reasons) if reasons else None
+
+    def _of_queue(self, key: BucketKey) -> tuple[Reason, ...]:
+        assert self._world is not None
         queue = self._world.queue(key.queue)
         if queue is None:
-            return NotNow((Reason("queue", 1, 0, detail=f"there is no queue '{key.queue}' any more"),))
+            return (Reason("queue", 1, 0, detail=f"there is no queue '{key.queue}' any more"),)
         size = size_of(key.shape.demands)
-        found = (
-            self._shut.get(key.queue),
-            self._limits.of_queue(queue, size),
-            self._limits.of_user(queue, key.user, size),
-        )
-        if reasons := tuple(reason for reason in found if reason is not None):
-            return NotNow(reasons)
-        return self._not_now(record, blocked) if blocked is not None or self._behind else None
+        limit = self._limits.of_queue(queue, size) or self._limits.of_user(queue, key.user, size)
+        return tuple(reason for reason in (self._shut.get(key.queue), limit) if reason is not None)
 
     def _not_now(self, record: Record, blocked: Blocked | None) -> NotNow:
-        assert self._left is not None and self._world is not None
-        if blocked is None:
-            detail = "nobody passes a job that waits longer (backfill is off)"
-            return NotNow((Reason("order", 1, 0, blockers=(self._behind,), detail=detail),))
-        left = self._left.copy()
+        assert self._world is not None
+        if blocked is not None and blocked.kept:  # there would be room
+            jobs = tuple(sorted({claim.job for claim in blocked.kept if claim.job}))[:MOST_BLOCKERS]
+            detail = "what is free is kept for one that waits longer"
+            kept_for = (Reason("order", 1, 0, blockers=jobs, detail=detail),) if jobs else ()
+            return NotNow((*kept_for, *(_reserved(claim) for claim in blocked.kept if claim.reservation is not None)))
+        left = self.left.copy()
         left.release(record.job)  # what it holds itself is not in its way
-        for claim in blocked.kept:
-            claim.keep(left)
         frozen = record.state is State.FROZEN
         demands = (thaw_demand(record),) if frozen else self._world.shape(record).demands
-        protected = next((claim.job for claim in blocked.kept if claim.job), 0)
-        found = shortage.of_all(left, demands, record.job, protected, headroom=not frozen)
-        return NotNow((*found, *(_reserved(claim) for claim in blocked.kept if claim.reservation is not None)))
+        if blocked is not None:
+            return NotNow(shortage.of_all(left, demands, record.job, headroom=not frozen))
+        detail = "nobody passes a job that waits longer (backfill is off)"
+        order = Reason("order", 1, 0, blockers=(self._behind,), detail=detail)
+        if any(allocate(left, demand, headroom=not frozen) is not None for demand in demands):
+            return NotNow((order,))
+        return NotNow((*shortage.of_all(left, demands, record.job, headroom=not frozen), order))
+
+
+def _held(record: Record) -> tuple[Reason, ...]:
+    if not record.pause_holds and record.state is not State.HELD:
+        return ()
+    by = "an operator" if "operator" in record.pause_holds else "its owner"
+    return (Reason("held", 1, 0, detail=f"held by {by}"),)
 
 
 def _reserved(claim: Claim) -> Reason:

@@ -13,8 +13,8 @@ from scheduler.cores import free_of
 from scheduler.demand import Demand
 
 
-def reasons(free: Ledger, demand: Demand, job: int, protected: int = 0, *, headroom: bool = True) -> tuple[Reason, ...]:
-    """At least one. `free` is the ledger at the end of the round; `protected` the job that holds an earmark in it."""
+def reasons(free: Ledger, demand: Demand, job: int, *, headroom: bool = True) -> tuple[Reason, ...]:
+    """At least one. `free` is the ledger at the end of the round."""
     nodes = _nodes(free.capacity, demand)
     found = [
         *_jobs(free),
@@ -26,20 +26,17 @@ def reasons(free: Ledger, demand: Demand, job: int, protected: int = 0, *, headr
     ]
     if not found:
         found = [Reason("placement", 1, 0, detail="no set of memory nodes has the CPUs and the memory together")]
-    if protected and protected != job:
-        detail = "what is free is kept for one that waits longer"
-        found.append(Reason("order", 1, 0, blockers=(protected,), detail=detail))
     return tuple(found)
 
 
 def of_all(
-    free: Ledger, demands: Sequence[Demand], job: int, protected: int = 0, *, headroom: bool = True
+    free: Ledger, demands: Sequence[Demand], job: int, *, headroom: bool = True
 ) -> tuple[Reason, ...]:
     """Of each alternative; those after the first are named."""
     return tuple(
         replace(reason, detail=f"variant {demand.variant}: {replace(reason, blockers=())}") if number else reason
         for number, demand in enumerate(demands)
-        for reason in reasons(free, demand, job, protected, headroom=headroom)
+        for reason in reasons(free, demand, job, headroom=headroom)
     )
 
 

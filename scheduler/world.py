@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -163,6 +164,24 @@ class World:
         self._unwait(record)
         self._wait(record)
 
+    @contextmanager
+    def supposing(self, record: Record) -> Iterator[None]:
+        """As if the waiting job's record were this one; undone at the end. Inside nothing may await."""
+        before = self.live[record.job]
+        self._replace(before, record)
+        try:
+            yield
+        finally:
+            self._replace(record, before)
+            for demand in {*self.shape(record).demands} - {*self.shape(before).demands}:
+                self._fits_empty.pop(demand, None)
+                self._no_room.pop(demand, None)
+
+    def _replace(self, before: Record, after: Record) -> None:
+        self._leave(before)
+        self._enter(after)
+        self._wait(after)
+
     def next_change(self) -> float | None:
         """When `tick`, or a reserved time, changes what a round would decide; wall clock, None: never."""
         times = [dues[0][0] for dues in (self.begins, self.deadlines, self.ends if len(self.lines) else []) if dues]
@@ -246,7 +265,12 @@ class World:
 
     def hindrance(self, record: Record) -> Reason | None:
         """Why a queued job may not start even if there is room."""
-        return hindrance(record, self.now) or reason(self.waits.standing(record))
+        return next(iter(self.hindrances(record)), None)
+
+    def hindrances(self, record: Record) -> tuple[Reason, ...]:
+        """All of them: at most one of its begin and one of its dependencies."""
+        found = hindrance(record, self.now), reason(self.waits.standing(record))
+        return tuple(each for each in found if each is not None)
 
     def startable(self, array: Record) -> Iterator[int]:
         """Positions of its tasks that may begin now, as far as `at_once` goes."""

@@ -23,6 +23,7 @@ from jobs.errors import EXIT_USER, JobsError
 SECTIONS: dict[str, dict[str, str]] = {
     "Submit": {"submit": "submit", "run": "run", "check": "check"},
     "Look": {"list": "listing", "show": "show", "logs": "logs", "wait": "wait", "events": "events"},
+    "Ask": {"why": "why", "whatif": "whatif"},
     "Steer": {
         "cancel": "cancel", "pause": "pause", "resume": "resume", "hold": "hold", "release": "release",
         "priority": "priority", "exec": "execute",

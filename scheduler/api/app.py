@@ -8,7 +8,7 @@ from scheduler.api import replies
 from scheduler.api.bodies import BoundedBodies
 from scheduler.api.news import News
 from scheduler.api.parts import Parts
-from scheduler.api.routes import following, images, looking, queues, steering, submission
+from scheduler.api.routes import asking, following, images, looking, queues, steering, submission
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -16,7 +16,7 @@ def create_app(parts: Parts) -> FastAPI:
     app = FastAPI(title="jobs", version="1", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     app.add_middleware(BoundedBodies)
     replies.add_handlers(app)
-    for group in (submission, looking, steering, images, queues):
+    for group in (submission, looking, asking, steering, images, queues):
         app.include_router(group.router(parts))
     news = News(parts.reader)
     app.include_router(following.router(parts, news))

@@ -17,6 +17,7 @@ from jobs.record import Record
 from jobs.spec import JobSpec
 from scheduler.api.access import Access, no_such_job
 from scheduler.capacity import Capacity
+from scheduler.explaining import Explaining
 from scheduler.fairshare import Standing
 from scheduler.ports import Node, Reader, Writer
 
@@ -71,6 +72,7 @@ class Parts:
     open_source: OpenSource
     access: Access
     explain: Explain
+    explaining: Explaining
     topology: Topology
     capacity: Capacity
     queues: Queues

@@ -37,6 +37,7 @@ from scheduler.api.parts import Parts
 from scheduler.api.peer import PeerProtocol
 from scheduler.api.server import bind, serve
 from scheduler.clock import SystemClock
+from scheduler.explaining import Explaining
 from scheduler.ports import ExecTicket
 from scheduler.queues import Queues
 from scheduler.store import Store
@@ -138,7 +139,8 @@ class ApiSite:
             parts = Parts(
                 writer=self.writer, reader=self.store, node=self.node, parse=self._parse, admit=self._admit,
                 images=self.images, open_source=self._open, access=Access(OPERATORS_GID),
-                explain=lambda record: self.waits_for, topology=a_host(**host), capacity=a_capacity(**host),
+                explain=lambda record: self.waits_for, explaining=Explaining(world, SystemClock()),
+                topology=a_host(**host), capacity=a_capacity(**host),
                 queues=self.queues,
             )  # fmt: skip
             async with anyio.create_task_group() as tasks:

@@ -6,7 +6,7 @@ from typing import Any
 
 from jobs import events as ev
 from jobs.record import State
-from jobs.verdict import Going, Never, NotNow
+from jobs.verdict import Going, Never, NotNow, Reason
 from scheduler.actions import Action, Freeze, Place, Reprioritise, Start, Stop, ThawPlace
 from scheduler.decide import clock_points
 from tests.builders import GIB, MIB, a_capacity, a_job
@@ -78,7 +78,7 @@ def test_who_will_have_ended_by_the_heads_time_passes_it() -> None:
     assert decided(sim) == [], "it would end too late now"
     verdict = sim.decide().verdict(sim.records[long])
     assert isinstance(verdict, NotNow)
-    assert [reason.dimension for reason in verdict.reasons] == ["cpus", "order"]
+    assert [reason.dimension for reason in verdict.reasons] == ["order"]
     assert verdict.reasons[-1].blockers == (big,)
     sim.report(first, "exited")
     assert decided(sim) == [("Place", big)]
@@ -141,11 +141,11 @@ def test_verdicts_name_the_short_dimension_and_who_has_it() -> None:
     assert no_node == Never("placement.numa: this host has no memory node 3; it has 0")
 
 
-def test_a_held_job_has_no_verdict() -> None:
+def test_a_held_job_says_who_holds_it() -> None:
     sim = a_simulation()
     job = sim.submit(a_job(), hold=True)
     assert decided(sim) == []
-    assert sim.decide().verdict(sim.records[job]) is None
+    assert sim.decide().verdict(sim.records[job]) == NotNow((Reason("held", 1, 0, detail="held by its owner"),))
 
 
 def test_jobs_of_one_shape_share_a_verdict() -> None:

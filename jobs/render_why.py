@@ -1,0 +1,117 @@
+"""Answers to `why` and `whatif` as text for people. Pure: values in, text out."""
+
+from __future__ import annotations
+
+from jobs import cpuset
+from jobs.protocol import Blocker, Lack, Remedy, Why
+from jobs.render import Look, printable
+from jobs.units import render_duration
+
+MOST_NAMED = 4  # blockers told in a line
+
+
+def page(why: Why, look: Look, *, supposed: bool = False) -> str:
+    """`supposed`: of a job that asks for something else."""
+    name = f" ({printable(why.name)})" if why.name else ""
+    lines = [look.bold(f"job {why.job}{name} {_headline(why, supposed)}")]
+    rows = [(_label(lack), _lack(lack, why)) for lack in why.lacks]
+    if why.verdict == "not now":
+        rows.append(("order", _order(why)))
+        rows.append(("start", _start(why)))
+        rows += _remedies(why, look, supposed)
+    elif why.verdict == "never":
+        rows += [("never", printable(why.start_why)), *_remedies(why, look, supposed)]
+    elif why.verdict == "starts" and why.cpus:
+        rows.append(("where", f"CPUs {cpuset.render(why.cpus)}, memory nodes {cpuset.render(why.mems)}"))
+    rows += [("note", printable(note)) for note in why.notes]
+    wide = max((len(label) for label, _ in rows), default=0)
+    return "\n".join([*lines, *(f"  {label:<{wide}}  {text}" for label, text in rows if text)])
+
+
+def _headline(why: Why, supposed: bool) -> str:
+    would = "would" if supposed else ""
+    match why.verdict:
+        case "starts":
+            return "would start now" if supposed else "starts now"
+        case "never":
+            return f"can never run on this host{' like this' if supposed else ''}"
+        case "not now":
+            return f"{would or 'does'} not {'start' if supposed else 'run'} now"
+    return f"is {why.state.replace('_', ' ')}; it does not wait for the scheduler"
+
+
+def _label(lack: Lack) -> str:
+    return lack.dimension.split(":")[0]
+
+
+def _lack(lack: Lack, why: Why) -> str:
+    text = lack.text.removeprefix(f"{lack.dimension}: ").removeprefix(f"{_label(lack)}: ")
+    return printable(text) + _held_by(lack, why)
+
+
+def _held_by(lack: Lack, why: Why) -> str:
+    if not lack.blockers:
+        return ""
+    known = {blocker.job: blocker for blocker in why.blockers}
+    told = [_blocker(known.get(job) or Blocker(job, ""), why.at) for job in lack.blockers[:MOST_NAMED]]
+    more = len(lack.blockers) - len(told)
+    by = {"order": "for", "dependency": "on", "preemption": "from"}.get(_label(lack), "held by")
+    return f"; {by} {', '.join(told)}" + (f" and {more} more" if more else "")
+
+
+def _blocker(blocker: Blocker, now: float) -> str:
+    about = [printable(blocker.name)] if blocker.name else []
+    about += [blocker.state] if blocker.state else []
+    about += [f"expected to end in {render_duration(blocker.ends_at - now)}"] if blocker.ends_at > now else []
+    return f"job {blocker.job}" + (f" ({', '.join(about)})" if about else "")
+
+
+def _order(why: Why) -> str:
+    if any(_label(lack) == "order" for lack in why.lacks):
+        return ""
+    return f"{why.ahead} waiting job{'' if why.ahead == 1 else 's'} before it" if why.ahead else ""
+
+
+def _start(why: Why) -> str:
+    if why.start_at is None:
+        return f"not known: {printable(why.start_why)}"
+    after = render_duration(max(0.0, why.start_at - why.at))
+    match why.start_by:
+        case "time limits":
+            return f"at the earliest in {after}, by the time limits of what runs"
+        case "estimates":
+            jobs = ", ".join(f"{job}" for job in why.open_ended)
+            one = len(why.open_ended) == 1
+            return f"at the earliest in {after}, by an estimate: job{'' if one else 's'} {jobs} " + (
+                "gives no time limit" if one else "give no time limit"
+            )
+    return f"at the earliest in {after}"
+
+
+def _remedies(why: Why, look: Look, supposed: bool) -> list[tuple[str, str]]:
+    if supposed:
+        return []
+    found = [
+        (f"{'or ' if number else ''}now", _remedy(remedy, why, look)) for number, remedy in enumerate(why.remedies)
+    ]
+    return found[:3]
+
+
+def _remedy(remedy: Remedy, why: Why, look: Look) -> str:
+    value = printable(remedy.value)
+    match remedy.what:
+        case "urgency":
+            return f"with urgency {value}: {look.program} priority --urgency {value} {why.job}"
+        case "cpus":
+            return f"with {value} CPU{'' if value == '1' else 's'}: submit it again with --set resources.cpus={value}"
+        case "memory":
+            return f"with {value} memory: submit it again with --set resources.memory={value}"
+        case "numa":
+            return "on any memory nodes: submit it again with --set placement.numa=any"
+        case "cores":
+            return "without whole cores: submit it again with --set placement.cores=shared"
+        case "time_limit":
+            return f"if it ends within {value}: submit it again with --set time_limit={value}"
+        case "queue":
+            return f"in queue {value}: submit it again with --set queue={value}"
+    return f"with {remedy.what} {value}"

@@ -1,0 +1,48 @@
+"""why, whatif: questions about jobs that wait. Nothing is changed."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from jobs import protocol
+from jobs.errors import WrongState
+from jobs.record import Record, State
+from scheduler.api.parts import JobId, Parts, Peer
+from scheduler.api.routes.looking import find
+from scheduler.api.why_views import why_view
+from scheduler.explain import Asked
+
+
+def router(parts: Parts) -> APIRouter:
+    routes = APIRouter(tags=["asking"])
+
+    @routes.get("/v1/jobs/{job}/why", summary="Why it does not run, when it will, and what would start it now")
+    async def why(job: JobId, peer: Peer) -> protocol.Why:
+        record = await find(parts, peer, job)
+        return why_view(await parts.explaining.why(record), peer, parts.access)
+
+    @routes.post("/v1/jobs/{job}/whatif", summary="Whether it would start if it asked for something else")
+    async def what_if(job: JobId, peer: Peer, request: protocol.WhatIf) -> protocol.Why:
+        record = await find(parts, peer, job)
+        _must_be_queued(record)
+        asked = Asked(
+            cpus=request.cpus,
+            memory=request.memory_bytes,
+            numa=request.numa,
+            cores=request.cores,
+            time_limit=request.time_limit_s,
+            urgency=request.urgency,
+            queue=request.queue,
+        )
+        await parts.admit(asked.of(record).spec, record.owner)
+        return why_view(await parts.explaining.what_if(record, asked), peer, parts.access)
+
+    return routes
+
+
+def _must_be_queued(record: Record) -> None:
+    if record.state is State.HELD:
+        raise WrongState(f"job {record.job} is held; it would not start", hint=f"jobs release {record.job}")
+    if record.state is not State.QUEUED:
+        raise WrongState(f"job {record.job} is {str(record.state).replace('_', ' ')}; it does not wait to start",
+                         hint=f"jobs show {record.job}")  # fmt: skip

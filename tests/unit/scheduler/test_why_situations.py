@@ -1,0 +1,143 @@
+"""`jobs why` in situations that people meet. The texts are those of docs/howto/why.md: one source for both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import events as ev
+from jobs.events import Owner
+from jobs.policy import Limits, Policy, Queue
+from jobs.render import Look
+from jobs.render_why import page
+from scheduler.api.access import Access
+from scheduler.api.why_views import why_view
+from scheduler.explain import answer, best, cheapest
+from tests.builders import ALICE, BOB, GIB, MIB, a_capacity, a_job
+from tests.fakes.simulation import Simulation
+
+PAGE = Path(__file__).parents[3] / "docs" / "howto" / "why.md"
+ROOT = Owner(0, 0, name="root")
+Situation = Callable[[], tuple[Simulation, int]]
+SITUATIONS: dict[str, Situation] = {}
+
+
+def situation(title: str) -> Callable[[Situation], Situation]:
+    def keep(make: Situation) -> Situation:
+        SITUATIONS[title] = make
+        return make
+
+    return keep
+
+
+def a_site(policy: Policy | None = None, **host: Any) -> Simulation:
+    return Simulation(a_capacity(**{"cpus_per_node": 4, "memory_per_node": 8 * GIB, **host}), policy)
+
+
+def running(sim: Simulation, **spec: Any) -> int:
+    job = sim.submit(a_job(**spec))
+    sim.round()
+    sim.settle()
+    return job
+
+
+def told(sim: Simulation, job: int, *, to: Owner = ROOT) -> str:
+    sim.world.tick(sim.now)
+    record = sim.records[job]
+    found = answer(sim.world, record, sim.now)
+    changes = [each for each in cheapest(sim.world, record, found.explanation, sim.now) if each is not None]
+    why = why_view(found.with_changes(best(changes)), to, Access())
+    return page(why, Look(now=sim.now))
+
+
+def texts_in_docs() -> dict[str, str]:
+    found = re.findall(r"^## (.+?)\n(?:(?!^## ).)*?```text\n(.*?)\n```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    return dict(found)
+
+
+# ── the situations ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@situation("More CPUs than this host has")
+def _() -> tuple[Simulation, int]:
+    sim = a_site()
+    return sim, sim.submit(a_job(cpus=8, name="train"))
+
+
+@situation("No CPU is free now")
+def _() -> tuple[Simulation, int]:
+    sim = a_site()
+    running(sim, cpus=3, name="sim", time_limit_s=2400)
+    return sim, sim.submit(a_job(cpus=2, name="train"))
+
+
+@situation("No memory on one node")
+def _() -> tuple[Simulation, int]:
+    sim = a_site(nodes=2)
+    running(sim, cpus=1, memory=5 * GIB, numa=(0,), name="base", time_limit_s=3600)
+    return sim, sim.submit(a_job(cpus=2, memory=4 * GIB, numa=(0,), name="train"))
+
+
+@situation("Huge pages")
+def _() -> tuple[Simulation, int]:
+    sim = a_site(hugepages=((2 * MIB, 64),))
+    running(sim, cpus=1, hugepages=((2 * MIB, 48),), name="base")
+    return sim, sim.submit(a_job(cpus=1, hugepages=((2 * MIB, 32),), name="train"))
+
+
+@situation("A user's limit in a queue")
+def _() -> tuple[Simulation, int]:
+    sim = a_site(Policy(queues=(Queue(per_user=Limits(cpus=2)),)))
+    running(sim, cpus=1, name="first", time_limit_s=600)
+    running(sim, cpus=1, name="second", time_limit_s=900)
+    return sim, sim.submit(a_job(cpus=1, name="third"))
+
+
+@situation("The queue is closed")
+def _() -> tuple[Simulation, int]:
+    sim = a_site(Policy(queues=(Queue(), Queue("night", state="drained"))))
+    return sim, sim.submit(a_job(cpus=1, queue="night", name="train"))
+
+
+@situation("Somebody who waits longer has room kept")
+def _() -> tuple[Simulation, int]:
+    sim = a_site()
+    running(sim, cpus=3, name="sim", time_limit_s=3600)
+    sim.submit(a_job(cpus=4, name="big", time_limit_s=3600), owner=BOB)
+    sim.tick(1)
+    return sim, sim.submit(a_job(cpus=1, name="train", time_limit_s=7200))
+
+
+@situation("An operator holds it")
+def _() -> tuple[Simulation, int]:
+    sim = a_site()
+    job = sim.submit(a_job(cpus=1, name="train"))
+    sim.happen(ev.PauseRequested(job, "operator"))
+    return sim, job
+
+
+# ── what the page says is what is said ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("title", SITUATIONS)
+def test_the_page_shows_what_is_printed(title: str) -> None:
+    sim, job = SITUATIONS[title]()
+    assert told(sim, job) == texts_in_docs()[title]
+
+
+def test_the_page_shows_nothing_else() -> None:
+    assert sorted(texts_in_docs()) == sorted(SITUATIONS)
+
+
+def test_jobs_of_others_are_told_by_their_ids_alone() -> None:
+    sim = a_site()
+    sim.submit(a_job(cpus=4, name="secret", time_limit_s=60), owner=BOB)
+    sim.round()
+    sim.settle()
+    job = sim.submit(a_job(cpus=1))
+    assert "job 1 (secret, running" in told(sim, job)
+    assert "job 1 (running" in told(sim, job, to=ALICE) and "secret" not in told(sim, job, to=ALICE)
