@@ -168,13 +168,23 @@ def _boot(number: str) -> str:
     return "" if now == number else f"this is boot {now} of the guest" if now else "not in a guest that reboots"
 
 
+def workloads() -> Path:
+    """The folder of recorded workloads: beside the checkout, or where JOBS_WORKLOADS says."""
+    return Path(os.environ.get("JOBS_WORKLOADS") or Path(__file__).parents[1].parent / "shared" / "workloads")
+
+
+def _workload(name: str) -> str:
+    file = workloads() / f"{name}.swf"
+    return "" if file.exists() else f"no {file}; JOBS_WORKLOADS may name its folder"
+
+
 _FAMILIES = {
     "root": _root, "cgroup1": _cgroup1, "cgroup2": _cgroup2, "tool": _tool, "loop": _loop, "nft": _nft,
     "netns": lambda _: _namespace("net"), "userns": lambda _: _namespace("user"),
     "timens": lambda _: _namespace("time"),
     "overlay": lambda _: _root("") or _filesystem("overlay"), "bridge": _root, "veth": _root,
     "hugepages": _hugepages, "cpus": _cpus, "numa": _numa, "smt": _smt, "memory-only": _memory_only,
-    "systemd": _systemd, "boot": _boot, "br_netfilter": _br_netfilter,
+    "systemd": _systemd, "boot": _boot, "br_netfilter": _br_netfilter, "workload": _workload,
 }  # fmt: skip
 
 

@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from statistics import mean
 
+import capabilities
 import pytest
 
 from jobs.policy import Policy
@@ -17,17 +16,14 @@ from tests.builders import a_capacity
 from tests.fakes.replay import read_swf, replay, utilisation
 
 CPUS = 256
-FOLDER = Path(os.environ.get("JOBS_WORKLOADS", Path(__file__).parents[2].parent / "shared/workloads"))
 
 
+@pytest.mark.needs("workload.lublin_256")
 @pytest.mark.parametrize(
     ("backfill", "slowdown", "wait_s", "busy"), [("off", 66_502, 2_388_444, 0.655), ("easy", 590, 97_156, 0.936)]
 )
 def test_figures_of_a_known_workload(backfill: str, slowdown: float, wait_s: float, busy: float) -> None:
-    workload = FOLDER / "lublin_256.swf"
-    if not workload.exists():
-        pytest.skip(f"no workload at {workload}; JOBS_WORKLOADS may name its folder")
-    jobs = read_swf(workload.read_text())
+    jobs = read_swf((capabilities.workloads() / "lublin_256.swf").read_text())
     policy = Policy(share_points=0.0, backfill=backfill)  # type: ignore[arg-type]
     ran = replay(jobs, a_capacity(cpus_per_node=CPUS, max_jobs=CPUS), policy)
     assert len(ran) == len(jobs) == 10_000
