@@ -125,7 +125,8 @@ def test_afterwards_every_cpu_and_byte_is_free_again(crowd: Crowd, tools: str, b
     """The kernel has it back, and the scheduler gives the whole machine to the next one who asks."""
     assert cpusets_left(crowd.site) == []
     left = {node: size - before[node] for node, size in used_by_node().items()}
-    assert max(left.values()) < 48 * MIB, left  # daemon, launcher and this very test have grown; each node had far more
+    # Over all nodes: the kernel moves pages of who is still there. Daemon, launcher and this very test have grown.
+    assert sum(left.values()) < 48 * MIB, left
     host = json.loads(crowd.site.cli("show", "--host", "--json").stdout)
     most = sum(node.for_jobs_bytes for node in crowd.client.machine().memory)
     everything = Asked(1, "all", 8, '"spread"', (), limit_mib=most // MIB)

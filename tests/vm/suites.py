@@ -61,7 +61,7 @@ _OWN = ("tests/kernel/launcher", "tests/kernel/net", *_CGROUPS[:2])  # of tests/
 _HOST = ("tests/kernel/test_doctor.py", "tests/kernel/test_attempt.py")
 SUITES = (  # the longest first: two guests run at once, and the last should not wait for one
     Suite("systemd", "the installed services", ("systemd",), ("tests/vm/systemd",), short=("systemd",), boots=2),
-    Suite("e2e", "the daemon and its commands", _ENDS, _E2E_PICK),
+    Suite("e2e", "the daemon and its commands", _ENDS, _E2E_PICK, timeout_s=3600.0),
     Suite("net", "bridge, addresses, priorities on the wire", _ENDS, ("tests/kernel/net",)),
     Suite("attacks", "what an image or a job may not do", ("v2x1",), ("tests/attacks",)),
     Suite("launcher", "containers and the launcher's verbs", _ENDS, ("tests/kernel/launcher",)),
