@@ -293,6 +293,7 @@ class Job:
     checkpoints: int = 0  # how often it asked to be started again
     warned: bool = False  # in this attempt
     deadline_at: float = 0.0
+    points: dict[str, float] = field(default_factory=dict)  # what its place in the order is made of; not in lists
     spec: dict[str, Any] | None = None
 
     @property

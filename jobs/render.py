@@ -165,6 +165,7 @@ def page(job: Job, look: Look) -> str:
         ("ended with", "" if job.state != "completed" else ending(job)),
         ("priority", f"urgency {job.urgency}, cpu weight {job.cpu_weight}, io weight {job.io_weight}, "
                      f"network {job.network_class}{_carried(job)}"),
+        ("order", order(job)),
         ("asked for", asked(job)),
         ("placed on", placed(job)),
         ("address", job.address),
@@ -180,6 +181,16 @@ def page(job: Job, look: Look) -> str:
 
 def _carried(job: Job) -> str:
     return f" (by {', '.join(job.carriers)})" if job.carriers else ""
+
+
+def order(job: Job) -> str:
+    """`63.4 points: urgency 50, queue +10, share +2.5, age +0.9`"""
+    if not job.points:
+        return ""
+    first, *others = job.points.items()
+    return f"{sum(job.points.values()):.1f} points: {first[0]} {first[1]:g}" + "".join(
+        f", {name} {round(value, 1):+g}" for name, value in others
+    )
 
 
 def asked(job: Job) -> str:

@@ -15,7 +15,7 @@ POINT_MS = 3_600_000  # one hour; urgency 100 goes before whatever was submitted
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """In points: hours of waiting."""
+    """In points: each is worth an hour of waiting. `urgency` may be inherited from a job that waits for this one."""
 
     urgency: float
     queue: float
@@ -27,10 +27,10 @@ class Parts:
         return self.urgency + self.queue + self.share + self.age
 
 
-def parts(record: Record, queue_points: int, share_ms: int, now: float) -> Parts:
-    """What the priority is made of at `now`, wall clock."""
-    age_ms = max(0, round(now * 1000) - round(record.submitted_at * 1000))
-    return Parts(record.urgency, queue_points, share_ms / POINT_MS, age_ms / POINT_MS)
+def parts(submitted_at: float, urgency: int, queue_points: int, share_ms: int, now: float) -> Parts:
+    """What the priority is made of at `now`; both times by the wall clock."""
+    age_ms = max(0, round(now * 1000) - round(submitted_at * 1000))
+    return Parts(urgency, queue_points, share_ms / POINT_MS, age_ms / POINT_MS)
 
 
 def own_rank(record: Record, urgency: int | None = None) -> tuple[int, int]:

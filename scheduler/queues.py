@@ -18,11 +18,12 @@ from jobs.errors import JobsError, UserError
 from jobs.events import Owner, PolicyChanged
 from jobs.policy import Policy
 from jobs.policy_changes import advance_policy
-from jobs.record import State
+from jobs.record import Record, State
 from jobs.spec import JobSpec
 from scheduler.clock import Clock
 from scheduler.fairshare import Standing, cpus_of
 from scheduler.ports import Writer
+from scheduler.priority import Parts, parts
 from scheduler.queue_rules import filled, refusals
 from scheduler.world import World
 
@@ -104,6 +105,14 @@ class Queues:
     def standings(self) -> Sequence[Standing]:
         """Of this moment; what runs is counted by the wall clock."""
         return self._world.shares.standings(self._clock.wall(), {})
+
+    def priority(self, record: Record) -> Parts:
+        """Of a job that has not ended, at this moment."""
+        queue = self._world.queue(record.spec.queue)
+        share = self._world.shares.points_ms(record.account, record.user)
+        return parts(
+            record.submitted_at, self._world.urgency(record), queue.points if queue else 0, share, self._clock.wall()
+        )
 
     async def groups_of(self, peer: Owner) -> list[str]:
         """Names of the groups that the kernel said the peer is in, where a queue asks for groups at all."""

@@ -20,6 +20,7 @@ from scheduler.capacity import Capacity
 from scheduler.explaining import Explaining
 from scheduler.fairshare import Standing
 from scheduler.ports import Node, Reader, Writer
+from scheduler.priority import Parts as Priority
 
 
 class ParseSpec(Protocol):
@@ -49,6 +50,7 @@ class Queues(Protocol):
         """Queue → running, frozen, waiting, held, cpus."""
 
     def standings(self) -> Sequence[Standing]: ...
+    def priority(self, record: Record) -> Priority: ...
     async def groups_of(self, peer: Owner) -> Collection[str]:
         """Their names."""
 

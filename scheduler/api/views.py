@@ -15,6 +15,7 @@ from jobs.runs import count
 from jobs.spec import to_json
 from scheduler.api.access import Access
 from scheduler.capacity import Capacity, hold_of
+from scheduler.priority import Parts
 
 MOST_SHOWN = 50  # jobs that are waited for
 _FIGURES = tuple(field.name for field in fields(Usage))
@@ -26,6 +27,7 @@ def view(
     usage: Usage | None = None,
     ran_s: float | None = None,
     waits_for: Sequence[str] = (),
+    priority: Parts | None = None,
     whole: bool = False,
 ) -> Job:
     """`usage` and `ran_s`: the node's live figures, where it has any. `whole`: with the spec."""
@@ -38,6 +40,7 @@ def view(
         owner=record.user,
         uid=record.owner.uid,
         urgency=record.urgency,
+        points=asdict(priority) if priority else {},
         cpu_weight=record.cpu_weight,
         io_weight=record.io_weight,
         network_class=record.network_class,

@@ -144,6 +144,7 @@ class Supervisor:
             "nodes": [
                 {"id": node.id, "cpus": list(node.cpus), "memory_bytes": node.memory_bytes} for node in topology.nodes
             ],
+            "generic": {item.name: len(item.instances) for item in topology.generic},
             "executions": sorted(self._executions),
             "offline": hotplug.lost(self._host.offline(), self._holders()),
             "in_the_way": list(self._host.in_the_way),

@@ -11,13 +11,16 @@ from installation import ROOT, Installation
 
 EXAMPLES = ROOT / "examples"
 ALONE = ["hello.toml", "compress.toml", "compile/compile.toml", "numeric/numeric.toml", "inspect/inspect.toml"]
+LIVES = ["retry.toml", "checkpoint.toml", "variants.toml"]
 SEVERAL = ["sweep.toml", "workflow.toml"]
 TOGETHER = ["pipeline-net/server.toml", "pipeline-net/client.toml"]
 
 
-def submit(site: Installation, *files: str, sets: tuple[str, ...] = ()) -> list[int]:
+def submit(
+    site: Installation, *files: str, sets: tuple[str, ...] = (), cwd: Path | None = None
+) -> list[int]:
     options = [word for item in sets for word in ("--set", item)]
-    done = site.cli("submit", "--json", *options, *(str(EXAMPLES / file) for file in files))
+    done = site.cli("submit", "--json", *options, *(str(EXAMPLES / file) for file in files), cwd=cwd)
     return [int(item["job"]) for item in json.loads(done.stdout)]
 
 
@@ -32,7 +35,7 @@ def output(site: Installation, file: str, *sets: str) -> str:
 
 def test_this_list_is_whole() -> None:
     files = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.toml")}
-    assert files == {*ALONE, *SEVERAL, *TOGETHER}
+    assert files == {*ALONE, *LIVES, *SEVERAL, *TOGETHER}
 
 
 def test_hello(site: Installation) -> None:
@@ -46,6 +49,22 @@ def test_compress(site: Installation) -> None:
     assert "compared: identical\n" in printed
     plain, packed = (int(size) for size in re.findall(r"^p\w+: +(\d+) bytes$", printed, re.MULTILINE))
     assert 0 < packed < plain
+
+
+def test_a_retry_completes_at_the_third_attempt(site: Installation) -> None:
+    assert output(site, "retry.toml") == "attempt 3\n"
+
+
+def test_checkpoints_go_on_where_they_were(site: Installation, tmp_path: Path) -> None:
+    (job,) = submit(site, "checkpoint.toml", cwd=tmp_path)
+    assert site.wait(job) == 0
+    assert site.show(job)["checkpoints"] >= 1
+    assert site.output(job).endswith("counted to 8\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_variant_that_fits(site: Installation) -> None:
+    assert output(site, "variants.toml") == "on the CPU\n"
 
 
 @pytest.mark.needs("tool.gcc")

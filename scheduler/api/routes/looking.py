@@ -81,7 +81,8 @@ def live(parts: Parts, record: Record, *, whole: bool = False) -> protocol.Job:
         ran_s = parts.node.running_s(record.execution) if usage else None
     elif not record.state.final:
         waits_for = tuple(parts.explain(record))
-    return view(record, usage=usage, ran_s=ran_s, waits_for=waits_for, whole=whole)
+    priority = parts.queues.priority(record) if whole and not record.state.final else None
+    return view(record, usage=usage, ran_s=ran_s, waits_for=waits_for, priority=priority, whole=whole)
 
 
 def _states(names: list[str]) -> list[str]:

@@ -63,6 +63,7 @@ def test_a_job_waits_in_its_queue_and_is_counted_there(policed: ApiSite) -> None
     found = queue(alice, "night")
     assert (found.running, found.waiting, found.held, found.cpus, found.points) == (1, 1, 1, 1.0, -10)
     assert found.yours and not queue(alice, "closed").yours
+    assert {**alice.job(2).points, "age": 0.0} == {"urgency": 50, "queue": -10, "share": 20.0, "age": 0.0}
     assert alice.job(1).queue == "night" and alice.job(1).account == str(ALICE)
 
 

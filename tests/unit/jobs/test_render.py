@@ -207,6 +207,11 @@ def test_a_page_tells_of_retries_and_of_times_to_come() -> None:
     assert "warning" not in waiting
 
 
+def test_a_page_says_what_the_place_in_the_order_is_made_of() -> None:
+    page = render.page(a_job(spec=SPEC, points={"urgency": 50, "queue": -10, "share": 2.5, "age": 0.75}), WIDE)
+    assert re.search(r"order +43\.2 points: urgency 50, queue -10, share \+2\.5, age \+0\.8$", page, re.MULTILINE)
+
+
 def test_host_page() -> None:
     host = {"kernel": "6.18", "controllers": {"cpu": "v1"}, "executions": [], "nodes": [{"id": 0, "cpus": [0, 1, 2]}]}
     assert render.host_page(host) == "kernel       6.18\ncontrollers  cpu v1\nnodes        id 0, cpus 0-2"

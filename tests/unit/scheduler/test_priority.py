@@ -29,5 +29,5 @@ def test_the_rank_is_an_integer_and_does_not_depend_on_the_time() -> None:
 
 
 def test_the_parts_add_up_in_points() -> None:
-    found = parts(a_record(at=7200.0, priority=3), 10, -POINT_MS // 2, 7200.0 + 3600.0)
+    found = parts(7200.0, 3, 10, -POINT_MS // 2, 7200.0 + 3600.0)
     assert (found.urgency, found.queue, found.share, found.age, found.total) == (3, 10, -0.5, 1.0, 13.5)
