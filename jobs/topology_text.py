@@ -16,7 +16,8 @@ from string import ascii_lowercase
 from jobs import cpuset
 from jobs.machine import Block, Node, Part, Resource, Thread, View
 from jobs.protocol import Placed
-from jobs.render import generic_of, printable
+from jobs.render import printable
+from jobs.render_page import generic_of
 from jobs.units import render_size
 
 _SIGNS = {"free": "·", "idle": "-", "several": "%", "offline": "×", "isolated": "!", "outside": "?"}

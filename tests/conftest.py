@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import capabilities
+import hypothesis
 import leaks
 import pytest
 
@@ -22,6 +23,8 @@ CHECK_LEAKS = os.environ.get("JOBS_TEST_LEAKS", "1" if PROMISED else "0") == "1"
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*names): capabilities of the host, see tests/capabilities.py")
     os.environ[leaks.RUN_MARK] = RUN_ID
+    hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+    hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def command(
 
     The jobs of a file are shown in the order in which they wait for each other.
     """
-    from jobs import render
+    from jobs import render_page
     from jobs.cli.connect import daemon
     from jobs.cli.specs import read_specs
     from jobs.cli.terminal import data, json_data
@@ -31,4 +31,4 @@ def command(
         json_data(list(checked.specs))
     else:
         for file, spec in zip(checked.files, checked.specs, strict=True):
-            data(render.spec_line(file, spec))
+            data(render_page.spec_line(file, spec))

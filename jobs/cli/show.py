@@ -21,7 +21,7 @@ def command(
     """Show everything known of a job, or of the host."""
     from dataclasses import asdict
 
-    from jobs import render
+    from jobs import render_page
     from jobs.cli.connect import daemon
     from jobs.cli.terminal import data, json_data, look
     from jobs.errors import UserError
@@ -31,10 +31,10 @@ def command(
     client = daemon()
     if host:
         found_host = client.host()
-        json_data(found_host) if as_json else data(render.host_page(found_host))
+        json_data(found_host) if as_json else data(render_page.host_page(found_host))
         return
     found = [client.job(job) for job in jobs or []]
     if as_json:
         json_data(asdict(found[0]) if len(found) == 1 else [asdict(job) for job in found])
     else:
-        data("\n\n".join(render.page(job, look()) for job in found))
+        data("\n\n".join(render_page.page(job, look()) for job in found))

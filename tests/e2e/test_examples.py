@@ -16,9 +16,7 @@ SEVERAL = ["sweep.toml", "workflow.toml"]
 TOGETHER = ["pipeline-net/server.toml", "pipeline-net/client.toml"]
 
 
-def submit(
-    site: Installation, *files: str, sets: tuple[str, ...] = (), cwd: Path | None = None
-) -> list[int]:
+def submit(site: Installation, *files: str, sets: tuple[str, ...] = (), cwd: Path | None = None) -> list[int]:
     options = [word for item in sets for word in ("--set", item)]
     done = site.cli("submit", "--json", *options, *(str(EXAMPLES / file) for file in files), cwd=cwd)
     return [int(item["job"]) for item in json.loads(done.stdout)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs import render
+from jobs import render, render_page
 from jobs.protocol import Job
 from jobs.render import Look
 
@@ -96,7 +96,7 @@ def test_outcome_says_what_next_only_when_it_went_wrong() -> None:
 
 
 def test_a_page_has_every_fact_and_no_empty_row() -> None:
-    page = render.page(running(spec=SPEC, address="10.0.0.2", freezes=2, holds=()), WIDE)
+    page = render_page.page(running(spec=SPEC, address="10.0.0.2", freezes=2, holds=()), WIDE)
     for fact in (
         "job 17  encode", "state", "running", "alice", "1m, frozen 2 times", "2 CPUs, 4.0GiB memory",
         "one, CPUs 0-1 (exclusive), memory nodes 0", "10.0.0.2", "cpu 12.5s (user 10.0s, system 2.5s)",
@@ -105,16 +105,17 @@ def test_a_page_has_every_fact_and_no_empty_row() -> None:
     ):  # fmt: skip
         assert fact in page, page
     assert all(len(line.split("  ")) > 1 and line.strip() for line in page.splitlines()[1:])
-    assert "address" not in render.page(a_job(spec=SPEC), WIDE)
+    assert "address" not in render_page.page(a_job(spec=SPEC), WIDE)
 
 
 def test_a_page_tells_what_carries_the_class_what_it_waited_for_and_what_the_host_cannot_do() -> None:
     usage = {**USED, "cpu_wait_s": 1.5, "memory_wait_s": 0.0, "io_wait_s": 90.0}
-    page = render.page(running(usage=usage, carriers=("bpf", "net_prio"), notes=("io.weight is \x1bignored",)), WIDE)
+    notes = ("io.weight is \x1bignored",)
+    page = render_page.page(running(usage=usage, carriers=("bpf", "net_prio"), notes=notes), WIDE)
     assert "network normal (by bpf, net_prio)" in page
     assert re.search(r"pressure +1\.5s waiting for cpu, 1m30s waiting for io$", page, re.MULTILINE), page
     assert re.search(r"note +io\.weight is .*ignored$", page, re.MULTILINE) and "\x1b" not in page
-    bare = render.page(running(), WIDE)
+    bare = render_page.page(running(), WIDE)
     assert "pressure" not in bare and "note" not in bare and "(by" not in bare
 
 
@@ -123,7 +124,7 @@ def test_a_page_tells_what_carries_the_class_what_it_waited_for_and_what_the_hos
 )
 def test_a_page_ends_with_the_next_step(state: str, command: str) -> None:
     look = Look(width=100, program="jobsctl")
-    assert render.page(a_job(state=state, attempt=1, usage=USED), look).endswith(f"next: jobsctl {command} 17")
+    assert render_page.page(a_job(state=state, attempt=1, usage=USED), look).endswith(f"next: jobsctl {command} 17")
 
 
 MANY = [
@@ -165,7 +166,7 @@ def test_users_text_cannot_steer_the_terminal(text: str, state: str, width: int)
     look = Look(width=width)
     for shown in (
         render.table([job], look),
-        render.page(job, look),
+        render_page.page(job, look),
         render.progress(job, look),
         render.outcome(job, look),
     ):
@@ -188,30 +189,30 @@ def test_plain_table() -> None:
 
 def test_spec_line() -> None:
     spec = {"name": "x", "resources": {"cpus": 0.5, "memory_bytes": 1 << 30}, **SPEC}
-    assert render.spec_line("a.toml", spec) == "a.toml: ok: x: 0.5 CPUs, 1.0GiB memory, image host, network bridge"
+    assert render_page.spec_line("a.toml", spec) == "a.toml: ok: x: 0.5 CPUs, 1.0GiB memory, image host, network bridge"
     spec |= {"array": {"ranges": [[0, 9, 1], [20, 20, 1]], "at_once": 2}}
     spec |= {"depends": {"afterok": ["b", 3], "after": [], "singleton": True}}
-    assert render.spec_line("a.toml", spec).endswith(", 11 tasks, 2 at once, afterok b, 3; singleton")
+    assert render_page.spec_line("a.toml", spec).endswith(", 11 tasks, 2 at once, afterok b, 3; singleton")
 
 
 def test_a_page_tells_of_retries_and_of_times_to_come() -> None:
     warned = {**SPEC, "warn": {"signal": "USR1", "before_s": 60.0}}
-    page = render.page(running(spec=warned, attempt=4, retries=2, checkpoints=1, deadline_at=1090.0), WIDE)
+    page = render_page.page(running(spec=warned, attempt=4, retries=2, checkpoints=1, deadline_at=1090.0), WIDE)
     assert "1m, attempt 4, 2 retries, 1 checkpoint" in page
     assert re.search(r"deadline +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(in 1m30s\)", page)
     assert re.search(r"warning +USR1, 1m before the end$", page, re.MULTILINE)
-    assert "1m before the end; sent" in render.page(running(spec=warned, warned=True), WIDE)
+    assert "1m before the end; sent" in render_page.page(running(spec=warned, warned=True), WIDE)
     assert "begins" not in page
-    waiting = render.page(a_job(spec=SPEC, not_before=1005.0), WIDE)
+    waiting = render_page.page(a_job(spec=SPEC, not_before=1005.0), WIDE)
     assert re.search(r"begins .*\(in 5\.0s\)", waiting)
     assert "warning" not in waiting
 
 
 def test_a_page_says_what_the_place_in_the_order_is_made_of() -> None:
-    page = render.page(a_job(spec=SPEC, points={"urgency": 50, "queue": -10, "share": 2.5, "age": 0.75}), WIDE)
+    page = render_page.page(a_job(spec=SPEC, points={"urgency": 50, "queue": -10, "share": 2.5, "age": 0.75}), WIDE)
     assert re.search(r"order +43\.2 points: urgency 50, queue -10, share \+2\.5, age \+0\.8$", page, re.MULTILINE)
 
 
 def test_host_page() -> None:
     host = {"kernel": "6.18", "controllers": {"cpu": "v1"}, "executions": [], "nodes": [{"id": 0, "cpus": [0, 1, 2]}]}
-    assert render.host_page(host) == "kernel       6.18\ncontrollers  cpu v1\nnodes        id 0, cpus 0-2"
+    assert render_page.host_page(host) == "kernel       6.18\ncontrollers  cpu v1\nnodes        id 0, cpus 0-2"
