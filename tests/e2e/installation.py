@@ -18,8 +18,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from patience import SLOWNESS
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+MOST_S = 120 * SLOWNESS
 
 # The CLI as another user, who may not be able to read the interpreter's folder: everything is imported before.
 AS_USER = """
@@ -75,7 +78,7 @@ class Installation:
                 start_new_session=True,
             )  # fmt: skip
 
-    def wait_ready(self, deadline_s: float = 120) -> None:
+    def wait_ready(self, deadline_s: float = MOST_S) -> None:
         """Until the daemon answers."""
 
         def answers() -> bool:
@@ -99,7 +102,7 @@ class Installation:
             for job in self.jobs():
                 if not job["final"]:
                     self.cli("cancel", "--kill", str(job["job"]), check=False)
-            wait_for(lambda: all(job["final"] and job["cleaned"] for job in self.jobs()), 120, self.logs)
+            wait_for(lambda: all(job["final"] and job["cleaned"] for job in self.jobs()), MOST_S, self.logs)
         self._end(self.daemon, signal.SIGTERM)
         self._end(self.launcher, signal.SIGTERM)
         self.daemon = self.launcher = None
@@ -143,7 +146,7 @@ class Installation:
 
     def cli(
         self, *args: str, check: bool = True, input: str | None = None, cwd: str | Path | None = None,
-        user: int | None = None, timeout: float = 120,
+        user: int | None = None, timeout: float = MOST_S,
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
         program = [str(BIN / "jobsctl")] if user is None else [sys.executable, "-c", AS_USER, str(user)]
         done = subprocess.run(
@@ -172,7 +175,7 @@ class Installation:
         body = f"{name}script = '''\n{script}\n'''\n{toml}"
         return self.submit(body, **options)
 
-    def wait(self, *jobs: int, timeout: float = 120) -> int:
+    def wait(self, *jobs: int, timeout: float = MOST_S) -> int:
         """Exit status of `jobs wait`: the job's own."""
         return self.cli("wait", *map(str, jobs), check=False, timeout=timeout).returncode
 
@@ -187,7 +190,7 @@ class Installation:
     def output(self, job: int, *flags: str) -> str:
         return self.cli("logs", *flags, str(job)).stdout
 
-    def until(self, job: int, *states: str, deadline_s: float = 120) -> dict[str, Any]:
+    def until(self, job: int, *states: str, deadline_s: float = MOST_S) -> dict[str, Any]:
         """The job's record once it is in one of the states."""
         wait_for(lambda: self.show(job)["state"] in states, deadline_s, lambda: f"{self.show(job)}\n{self.logs()}")
         return self.show(job)

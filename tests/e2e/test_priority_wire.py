@@ -45,6 +45,7 @@ def run(*argv: str) -> str:
 
 @pytest.fixture(scope="module")
 def uplink() -> Iterator[None]:
+    known = os.path.ismount("/run/netns")
     run("ip", "netns", "add", NETNS)
     try:
         run("ip", "link", "add", UPLINK, "type", "veth", "peer", "name", "peer0", "netns", NETNS)
@@ -60,6 +61,8 @@ def uplink() -> Iterator[None]:
     finally:
         subprocess.run(["ip", "link", "del", UPLINK], capture_output=True, check=False)
         subprocess.run(["ip", "netns", "del", NETNS], capture_output=True, check=False)
+        if not known:  # the first `ip netns add` on a host makes it a mount
+            run("umount", "/run/netns")
 
 
 @pytest.fixture(scope="module", params=["true", "false"], ids=["net-controllers", "without"])
