@@ -10,11 +10,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
 from jobs import errors, protocol, protocol_queues
 from jobs.unix_http import Connection, HungUp, Response
+
+if TYPE_CHECKING:
+    from jobs.inspection import Snapshot
 
 T = TypeVar("T")
 
@@ -57,6 +60,12 @@ class Client:
 
     def why(self, job: str | int) -> protocol.Why:
         return protocol.decode_why(self._patiently(lambda: self.call("GET", f"/v1/jobs/{_part(job)}/why")))
+
+    def inspect(self, job: str | int) -> Snapshot:
+        """Its processes now. Raises Refused for a job that has none."""
+        from jobs.inspection import Snapshot, from_json
+
+        return from_json(Snapshot, self.call("GET", f"/v1/jobs/{_part(job)}/inspect", timeout_s=120))
 
     def what_if(self, job: str | int, request: protocol.WhatIf) -> protocol.Why:
         return protocol.decode_why(self.call("POST", f"/v1/jobs/{_part(job)}/whatif", request))

@@ -141,6 +141,13 @@ def _add(program: pyseccomp.SyscallFilter, action: int, call: str, *arguments: p
         program.add_rule(action, number, *arguments)
 
 
+@cache
+def call_name(number: int) -> str:
+    """`read`, as this host's architecture numbers it; the number itself where libseccomp does not know it."""
+    name = pyseccomp.resolve_syscall(pyseccomp.system_arch(), number)
+    return name.decode() if isinstance(name, bytes) else str(name or number)
+
+
 def _exported(program: pyseccomp.SyscallFilter) -> bytes:
     """seccomp_export_bpf(3) writes to a descriptor."""
     with os.fdopen(os.memfd_create("seccomp", os.MFD_CLOEXEC), "rb") as file:

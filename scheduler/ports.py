@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from jobs.events import Event, Owner, PolicyEvent, Submitted, Usage
 from jobs.ids import ExecutionId
+from jobs.inspection import Snapshot
 from jobs.placement import Placement
 from jobs.policy import Policy
 from jobs.record import Record
@@ -124,5 +125,8 @@ class Node(Protocol):
     async def exec(
         self, record: Record, argv: Sequence[str], *, tty: bool, env: Sequence[tuple[str, str]], peer: Owner
     ) -> ExecTicket: ...
+    async def inspect(self, record: Record, *, environment: bool) -> Snapshot:
+        """Its processes as they are now, running or frozen; nothing in the job notices. Raises WrongState."""
+
     def describe(self) -> dict[str, Any]:
         """Capabilities, topology, pools: for `jobs show --host`."""

@@ -22,7 +22,8 @@ from jobs.errors import EXIT_USER, JobsError
 # Shown in this order under these titles.
 SECTIONS: dict[str, dict[str, str]] = {
     "Submit": {"submit": "submit", "run": "run", "check": "check"},
-    "Look": {"list": "listing", "show": "show", "logs": "logs", "wait": "wait", "events": "events"},
+    "Look": {"list": "listing", "show": "show", "logs": "logs", "wait": "wait", "events": "events",
+             "inspect": "inspecting"},
     "Ask": {"why": "why", "whatif": "whatif"},
     "Steer": {
         "cancel": "cancel", "pause": "pause", "resume": "resume", "hold": "hold", "release": "release",

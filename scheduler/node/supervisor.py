@@ -8,19 +8,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.to_thread import run_sync
 
 from jobs.errors import WrongState
 from jobs.events import Owner, Usage
 from jobs.ids import ExecutionId
+from jobs.inspection import Snapshot
 from jobs.record import Record, State
 from scheduler.node import hotplug
 from scheduler.node.ending import clean_up
 from scheduler.node.execution import Execution
 from scheduler.node.host import Host
+from scheduler.node.looking import look_at
 from scheduler.ports import ExecTicket
 
 log = logging.getLogger("jobs.node")
@@ -149,6 +153,16 @@ class Supervisor:
             "offline": hotplug.lost(self._host.offline(), self._holders()),
             "in_the_way": list(self._host.in_the_way),
         }
+
+    async def inspect(self, record: Record, *, environment: bool) -> Snapshot:
+        """Raises WrongState for a job without processes."""
+        execution = self._executions.get(str(record.execution))
+        if execution is None or execution.group is None or not record.state.on_node:
+            raise WrongState(
+                f"job {record.written} is {str(record.state).replace('_', ' ')}; there are no processes to look at",
+                hint=f"jobs show {record.written}" if record.state.final else f"jobs why {record.written}",
+            )
+        return await run_sync(partial(look_at, record, execution.group, environment=environment))
 
     async def exec(
         self, record: Record, argv: Sequence[str], *, tty: bool, env: Sequence[tuple[str, str]], peer: Owner

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
 
-import pytest
 from installation import Installation
 from patience import SLOWNESS
 
@@ -48,18 +46,6 @@ pids = 300
 [network]
 mode = "none"
 """
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param("v2", marks=pytest.mark.needs("cgroup2")),
-        pytest.param("v1", marks=pytest.mark.needs("cgroup1.freezer", "cgroup1.cpuset")),
-    ],
-)
-def freezing_site(request: pytest.FixtureRequest) -> Iterator[Installation]:
-    with Installation(freezer=request.param) as site:
-        yield site
 
 
 def test_paused_five_times_at_random_moments(freezing_site: Installation) -> None:

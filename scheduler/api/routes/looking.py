@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from jobs import protocol
 from jobs.errors import UserError
 from jobs.events import Owner
+from jobs.inspection import Snapshot
 from jobs.record import Record, State
 from scheduler.api.parts import JobId, Parts, Peer, job_of
 from scheduler.api.views import machine, view
@@ -47,6 +48,11 @@ def router(parts: Parts) -> APIRouter:
     @routes.get("/v1/jobs/{job}", summary="One job with its spec")
     async def show(job: JobId, peer: Peer) -> protocol.Job:
         return live(parts, await find(parts, peer, job), whole=True)
+
+    @routes.get("/v1/jobs/{job}/inspect", summary="Its processes, seen from outside: what each thread waits for")
+    async def inspect(job: JobId, peer: Peer) -> Snapshot:
+        record = await find(parts, peer, job)
+        return await parts.node.inspect(record, environment=record.owner.uid == peer.uid)
 
     @routes.get("/v1/host", summary="What this host is and offers; what runs on it is told to operators")
     async def host(peer: Peer) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from jobs.client import Client
 from jobs.errors import HostError, UserError
 from jobs.events import Owner, Usage
 from jobs.ids import ExecutionId
+from jobs.inspection import Call, Process, Snapshot, Thread
 from jobs.policyfile import load
 from jobs.record import Record
 from jobs.spec import JobSpec
@@ -73,6 +74,12 @@ class ApiNode:
     ) -> ExecTicket:
         self.executed.append((record.job, tuple(argv), tty, peer))
         return ExecTicket(self.exec_socket, "t" * 32)
+
+    async def inspect(self, record: Record, *, environment: bool) -> Snapshot:
+        thread = Thread(1, 1, "t", "sleeping", call=Call("read", "read(0)", (0,)))
+        variables = {"HOME": "/"} if environment else None
+        process = Process(1, 1, 0, ("t",), "/t", "/", record.owner.uid, (thread,), environment=variables)
+        return Snapshot(record.written, record.spec.name, str(record.state), 1.0, processes=(process,))
 
     def describe(self) -> dict[str, Any]:
         return {"kernel": "6.18", "executions": ["1.0.1"]}
