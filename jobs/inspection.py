@@ -50,6 +50,7 @@ class Thread:
     switches: int = 0  # of context, wanted or not: a thread whose figure stands still has not run
     kernel_stack: tuple[str, ...] = ()
     mutex_owner: int = 0
+    python: tuple[str, ...] = ()  # frames of a Python program, the innermost first: "inner (train.py:5)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,6 @@ class Process:
     locks: tuple[Lock, ...] = ()
     memory: tuple[Region, ...] = ()
     environment: Mapping[str, str] | None = None
-    python: str = ""  # stacks of a Python program as text
-    native: str = ""  # stacks with symbols as text
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,10 +89,6 @@ def _process(process: Process, waits: dict[int, Wait], look: Look) -> Iterator[s
     yield f"  host pid {process.host_pid}, uid {process.uid}, {where}"
     for thread in process.threads:
         yield from _thread(thread, waits.get(thread.tid))
-    for title, text in (("python", process.python), ("native", process.native)):
-        if text:
-            yield f"  {title}:"
-            yield from (f"    {printable(line)}" for line in text.splitlines())
     yield from _some("files", map(_file, process.files), MOST_FILES)
     yield from _some("locks", (
         f"{lock.kind} {lock.mode} on {printable(lock.path)}{', waits for it' if lock.waiting else ''}"
@@ -114,8 +110,17 @@ def _thread(thread: Thread, wait: Wait | None) -> Iterator[str]:
         yield f"    call    {printable(thread.call.text)}"
     if thread.where:
         yield f"    at      {printable(thread.where)}"
+    yield from _frames("python", thread.python)
     if thread.kernel_stack:
         yield f"    kernel  {' < '.join(frame.partition('+')[0] for frame in thread.kernel_stack[:MOST_FRAMES])}"
+
+
+def _frames(title: str, frames: Sequence[str]) -> Iterator[str]:
+    """One a line, the first beside the title."""
+    for number, frame in enumerate(frames[:MOST_FRAMES]):
+        yield f"    {title if number == 0 else '':<7} {printable(frame)}"
+    if len(frames) > MOST_FRAMES:
+        yield f"    {'':<7} and {len(frames) - MOST_FRAMES} more (--json)"
 
 
 def _file(file: File) -> str:

@@ -19,8 +19,8 @@ import anyio
 from jobs.errors import BadImage, HostError, StepFailed
 from jobs.events import Owner
 from runtime import syscalls
+from runtime.helper import HelperResult, HelperRunner, MapMaker
 from runtime.images import imagefile, pack, unpack
-from runtime.images.helper import HelperResult, HelperRunner, MapMaker
 from runtime.images.limits import Limits
 
 _CODE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # the folder of our packages

@@ -22,8 +22,8 @@ from anyio import to_thread
 
 from jobs.errors import BadImage, HostError, ImageInUse, NoSuchImage, StepFailed
 from jobs.events import Owner
+from runtime.helper import HelperRunner, MapMaker
 from runtime.images import imagefile
-from runtime.images.helper import HelperRunner, MapMaker
 from runtime.images.imagefile import ImageInfo
 from runtime.images.importing import Importer
 from runtime.images.layers import Layers, remove_tree, sync_folder, write_whole

@@ -19,8 +19,8 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from jobs.errors import JobsError, StepFailed, Unsupported
+from runtime.helper import HelperRunner
 from runtime.images import loopfs
-from runtime.images.helper import HelperRunner
 
 LEAST_BYTES = 1 << 20  # below that ext4 has no room beside its own tables
 REST_S = 0.05  # between an upper's use and the making of the next; several starts' length

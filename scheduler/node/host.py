@@ -30,7 +30,7 @@ from runtime import hostcaps, seccomp, syscalls
 from runtime.cgroups import private_mounts
 from runtime.cgroups.tree import CgroupTree
 from runtime.client import Launcher
-from runtime.images.helper import HelperResult
+from runtime.helper import HelperResult, HelperRunner
 from runtime.images.store import ImageStore
 from runtime.images.uppers import Uppers
 from scheduler.generic import Look, missing, present
@@ -57,6 +57,7 @@ class Host:
     network: Network
     launcher: Callable[[], Awaitable[Launcher]]
     launcher_back: Callable[[], Awaitable[None]]
+    helper: HelperRunner
     report: Callable[[Event], Awaitable[object]]
     init: str  # path of the static reaper
     seccomp: bytes
@@ -177,6 +178,7 @@ async def open_host(
             network=network,
             launcher=link.get,
             launcher_back=link.back,
+            helper=helper,
             report=report,
             init=hostcaps.find_reaper(settings.init),
             seccomp=seccomp.default_program(),

@@ -8,12 +8,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.to_thread import run_sync
 
 from jobs.errors import WrongState
 from jobs.events import Owner, Usage
@@ -162,7 +160,7 @@ class Supervisor:
                 f"job {record.written} is {str(record.state).replace('_', ' ')}; there are no processes to look at",
                 hint=f"jobs show {record.written}" if record.state.final else f"jobs why {record.written}",
             )
-        return await run_sync(partial(look_at, record, execution.group, environment=environment))
+        return await look_at(record, execution.group, self._host.helper, environment=environment)
 
     async def exec(
         self, record: Record, argv: Sequence[str], *, tty: bool, env: Sequence[tuple[str, str]], peer: Owner

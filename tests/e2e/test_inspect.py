@@ -22,6 +22,13 @@ for number in range(2):
         time.sleep(1000)
 os.wait()
 """
+SELFISH = """import threading
+def inner(lock):
+    lock.acquire()
+lock = threading.Lock()
+lock.acquire()
+inner(lock)
+"""
 SLOW_PEER = """
 import os, socket, time
 listener = socket.create_server(("127.0.0.1", 7000))
@@ -86,6 +93,15 @@ def test_a_slow_peer_is_named(freezing_site: Installation) -> None:
     job = site.submit(python("peer", SLOW_PEER))
     page = hang(site, job, "data from 127.0.0.1:7000")
     assert re.search(r"waits for data from 127\.0\.0\.1:7000 \(tcp\), process \d+$", page, re.MULTILINE), page
+    site.cli("cancel", "--kill", str(job))
+
+
+def test_python_that_waits_for_its_own_lock_shows_its_lines(freezing_site: Installation) -> None:
+    site = freezing_site
+    job = site.submit(python("selfish", SELFISH))
+    page = hang(site, job, "inner (<string>:3)")
+    assert re.search(r"python +inner \(<string>:3\)\n +<module> \(<string>:6\)\n", page), page
+    assert "not seen" not in page
     site.cli("cancel", "--kill", str(job))
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.inspection import Call, File, Lock, Process, Snapshot, Socket, Thread, Wait, from_json
-from runtime.inspection import calls, procfs
+from jobs.inspection import Call, File, Lock, Process, Region, Snapshot, Socket, Thread, Wait, from_json
+from runtime.inspection import calls, procfs, python
 from runtime.inspection.waits import circles, waits_of
 
 
@@ -236,9 +238,6 @@ def test_no_circle_where_somebody_else_may_end_the_wait() -> None:
 
 
 def test_a_snapshot_survives_json() -> None:
-    import json
-    from dataclasses import asdict
-
     seen = Snapshot(
         "12_3", "n", "frozen", 1.5, "v2",
         (process(1, thread(1, "read", 0), files=(File(0, "socket:[1]", "rw", socket=Socket("tcp", "a")),)),),
@@ -246,3 +245,33 @@ def test_a_snapshot_survives_json() -> None:
     )  # fmt: skip
     told = json.loads(json.dumps({**asdict(seen), "of_a_later_version": 1}))
     assert from_json(Snapshot, told) == seen
+
+
+# ── Python ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_stacks_of_threads() -> None:
+    frame = {"name": "f", "filename": "a.py", "line": 3}
+    told = [{"os_thread_id": 7, "frames": [frame, {**frame, "line": 9}]}, {"os_thread_id": None, "frames": []}]
+    assert python.parse(json.dumps(told).encode()) == {7: ("f (a.py:3)", "f (a.py:9)"), 0: ()}
+
+
+@pytest.mark.parametrize("text", [b"", b"{}x", b"[1]", b'[{"frames": 3}]', b'[{"frames": [], "os_thread_id": "x"}]'])
+def test_what_is_no_list_of_stacks_is_a_value_error(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        python.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("program", "library", "expected"),
+    [
+        ("/usr/bin/python3.11", "", True),
+        ("/venv/bin/python", "", True),
+        ("/usr/bin/app", "/usr/lib/libpython3.11.so.1.0", True),
+        ("/usr/bin/python-config.sh", "", False),
+        ("", "", False),
+    ],
+)
+def test_which_programs_are_python(program: str, library: str, expected: bool) -> None:
+    seen = replace(process(1), program=program, memory=(Region(library, 1, {0: 1}),))
+    assert python.is_python(seen) == expected

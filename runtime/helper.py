@@ -1,4 +1,4 @@
-"""What the images need from the launcher, as protocols: the daemon itself starts no process. Signatures only."""
+"""What others need from the launcher, as protocols: the daemon itself starts no process. Signatures only."""
 
 from __future__ import annotations
 
