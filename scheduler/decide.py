@@ -16,6 +16,7 @@ from itertools import islice
 
 from jobs.array import MOST_TASKS
 from jobs.placement import Placement
+from jobs.policy import Queue
 from jobs.record import Record, State
 from jobs.runs import each
 from jobs.verdict import Going
@@ -41,11 +42,12 @@ from scheduler.demand import Demand, thaw_demand
 from scheduler.dependency import why_dropped
 from scheduler.eligible import warning_at
 from scheduler.limits import Limits, size_of
-from scheduler.lines import BucketKey, GroupKey, LineKey
+from scheduler.lines import BucketKey, Group, GroupKey, LineKey, Rank
 from scheduler.making_room import MakingRoom
 from scheduler.world import World
 
 DECIDE_VERSION = 2
+MOST_OVERTAKING = 8  # for whom, in one round, room is sought although somebody less urgent stands before them
 MOST_DROPPED = 10_000  # tasks of an array in one event; an entry of the journal has its size
 
 
@@ -87,6 +89,9 @@ class _Round:
     blocked: dict[LineKey | GroupKey, Blocked] = field(default_factory=dict)
     frozen: dict[int, Blocked] = field(default_factory=dict)
     tasks: dict[int, deque[int]] = field(default_factory=dict)  # array → positions that may still begin
+    asked: set[int] = field(default_factory=set)  # who was a candidate
+    closed: dict[GroupKey, tuple[Group, int]] = field(default_factory=dict)  # and the urgency of who closed it
+    overtook: set[int] = field(default_factory=set)  # who had what was made for them, before anybody's turn
     behind: int = 0  # the job that nobody may pass any more
     clean: bool = True  # nothing was given yet, so what does not fit does not fit the world's ledger either
     failed: dict[tuple[tuple[Demand, ...], tuple[int, ...]], bool] = field(default_factory=dict)
@@ -150,15 +155,18 @@ class _Round:
         coming = [
             (world.standing_of_frozen(record), record)
             for record in world.frozen.values()
-            if record.cancel is None and not record.pause_holds
+            if self._may_come_back(record)
         ]
         self._ends = self._all_ends()
+        self._take_what_was_made()
         candidates = Candidates.of(coming, (group for group in world.lines if self._is_open(group.queue)))
         while not self.behind and (candidate := candidates.next()) is not None:
             if isinstance(candidate, Cursor):
                 self._consider(candidates, candidate)
-            else:
+            elif candidate.job not in self.overtook:
                 self._consider_frozen(candidate)
+        if not self.behind:
+            self._let_overtake()
 
     def _is_open(self, queue: str) -> bool:
         return queue not in self.world.shut and self.world.queue(queue) is not None
@@ -179,6 +187,10 @@ class _Round:
         line, queue = cursor.line, self.world.queue(cursor.line.queue)
         assert queue is not None
         record, size = self.world.live[job], size_of(line.shape.demands)
+        self.asked.add(job)
+        if job in self.overtook:
+            candidates.take(cursor)
+            return
         if self.limits.of_queue(queue, size) is not None:
             return
         if self.limits.of_user(queue, bucket.key.user, size) is not None:
@@ -200,11 +212,80 @@ class _Round:
 
     def _block(self, candidates: Candidates, cursor: Cursor, blocked: Blocked) -> None:
         """Where nothing that is kept is in the way, there is no room for any estimate."""
+        if blocked.ever and cursor.current is not None:
+            urgency = self.world.urgency(self.world.live[cursor.current[1]])
+            self.closed.setdefault((cursor.group.queue, cursor.group.demands), (cursor.group, urgency))
         if not blocked.kept:
             self.blocked[cursor.group.queue, cursor.group.demands] = blocked
             return
         self.blocked.setdefault(cursor.line.key, blocked)
         candidates.close_line(cursor, self._privileged(blocked))
+
+    def _let_overtake(self) -> None:
+        """Who stands behind one that waits, and is more urgent, may freeze jobs which that one may not."""
+        world, margin, left = self.world, self.world.policy.preemption.margin, MOST_OVERTAKING
+        for group, urgency in self.closed.values():
+            queue = world.queue(group.queue)
+            if queue is None or queue.preempt != "freeze":  # whoever is queued again leaves no mark of the room it made
+                continue
+            least = urgency + queue.points - margin
+            for job in group.more_urgent(urgency):
+                most = world.urgency(world.live[job]) + queue.points - margin
+                if not left or not world.preemptible.any_between(least, most):
+                    break
+                if job not in self.asked and job not in self.overtook:
+                    left -= 1
+                    self._overtake(queue, job)
+
+    def _overtake(self, queue: Queue, job: int) -> None:
+        """It starts, or others make room for it; nothing is kept for it otherwise."""
+        record, key = self.world.live[job], self.world.lines.where[job].key
+        size, position = size_of(key.shape.demands), self._next_task(record)
+        passed = self.limits.of_queue(queue, size) or self.limits.of_user(queue, key.user, size)
+        wish = self._wish(record, key, position or 0)
+        if position is None or passed is not None or self._full(wish):
+            return
+        over = self.backfill.concerning(wish.user, self.now, self.now + wish.estimate_s)
+        _, place = self._find(wish, over)
+        if place is not None:
+            self._place(wish, place, position)
+        elif (place := self.making.place_for(wish, self.free, over)) is not None:
+            self.backfill.make(wish, place)
+        else:
+            return
+        self.overtook.add(job)
+        self.limits.add(queue.name, key.user, size)
+
+    def _take_what_was_made(self) -> None:
+        """Room that others make, or made, for somebody is not for whoever stands before."""
+        world = self.world
+        heads = world.preemptible.heads() | {record.preempted_by for record in world.frozen.values()}
+        for record in sorted((world.live[job] for job in heads & world.live.keys()), key=self._standing):
+            queue = world.queue(record.spec.queue)
+            if record.job in world.lines and queue is not None and self._is_open(queue.name):
+                self._overtake(queue, record.job)
+            elif record.job in world.frozen and self._may_come_back(record):
+                self._come_back(record)
+
+    def _standing(self, record: Record) -> Rank:
+        frozen = record.state is State.FROZEN
+        return (self.world.standing_of_frozen if frozen else self.world.standing)(record), record.job
+
+    def _may_come_back(self, record: Record) -> bool:
+        return record.cancel is None and not record.pause_holds
+
+    def _come_back(self, record: Record) -> None:
+        wish = self._wish_of_frozen(record)
+        over = self.backfill.concerning(wish.user, self.now, self.now + wish.estimate_s)
+        if (place := self._room_of_frozen(wish, over)[1]) is not None:
+            self._thaw(record, place)
+            insort(self._ends, (self.now + wish.estimate_s, record.job))
+        elif (place := self.making.place_for(wish, self.free, over)) is not None:
+            self.backfill.make(wish, place)
+            self.frozen[record.job] = Blocked()
+        else:
+            return
+        self.overtook.add(record.job)
 
     def _privileged(self, blocked: Blocked) -> set[str]:
         """Users who may use what others of the same line must leave alone."""
@@ -212,22 +293,33 @@ class _Round:
 
     def _start(self, record: Record, key: BucketKey, position: int) -> Blocked | None:
         """None: it starts."""
-        array = record.spec.array if record.progress is not None else None
-        task = -(MOST_TASKS * (record.job + 1) + position) if array is not None else 0
-        wish = Wish(record, key.shape.demands, key.shape.estimate_s, task=task)
-        if self.free.jobs >= self.free.capacity.max_jobs or self._port_taken(wish):
+        wish = self._wish(record, key, position)
+        if self._full(wish):
             return Blocked()
         over = self.backfill.concerning(wish.user, self.now, self.now + wish.estimate_s)
         first, place = self._find(wish, over)
         if place is None:
             return self._wait(wish, over if first else [], fits_now=first)
+        self._place(wish, place, position)
+        return None
+
+    def _wish(self, record: Record, key: BucketKey, position: int) -> Wish:
+        task = -(MOST_TASKS * (record.job + 1) + position) if record.progress is not None else 0
+        return Wish(record, key.shape.demands, key.shape.estimate_s, task=task)
+
+    def _full(self, wish: Wish) -> bool:
+        taken = any(self.free.ports.get(port, set()) - {wish.job} for port in wish.demands[0].ports)
+        return taken or self.free.jobs >= self.free.capacity.max_jobs
+
+    def _place(self, wish: Wish, place: Placement, position: int) -> None:
+        record = wish.record
+        array = record.spec.array if record.progress is not None else None
         self.free.release(record.job)  # the ports of its earlier, lost attempt
         self.free.charge(wish.holder, hold_for(place, ports_of(record)))
         self.clean = False
         insort(self._ends, (self.now + wish.estimate_s, wish.holder))
         index = array.index(position) if array is not None else None
         self.actions.append(Place(record.job, record.version, place, index))
-        return None
 
     def _next_task(self, record: Record) -> int | None:
         """Position of the task of an array that may begin next, 0 of a single job; None: none in this round."""
@@ -237,9 +329,6 @@ class _Round:
         if left is None:
             left = self.tasks[record.job] = deque(islice(self.world.startable(record), self.free.capacity.max_jobs))
         return left[0] if left else None
-
-    def _port_taken(self, wish: Wish) -> bool:
-        return any(self.free.ports.get(port, set()) - {wish.job} for port in wish.demands[0].ports)
 
     def _find(self, wish: Wish, over: list[Claim]) -> tuple[bool, Placement | None]:
         """(whether it fits now if nothing is kept for others, its place). What failed once fails in the whole round,
@@ -266,13 +355,17 @@ class _Round:
     def _consider_frozen(self, record: Record) -> None:
         wish = self._wish_of_frozen(record)
         over = self.backfill.concerning(wish.user, self.now, self.now + wish.estimate_s)
-        first = wish.room(self.free)
-        place = first if first is None or not over else self.backfill.place(self.free, wish, over, first)
+        first, place = self._room_of_frozen(wish, over)
         if place is None:
             self.frozen[record.job] = self._wait(wish, over if first else [], fits_now=first is not None)
         else:
             self._thaw(record, place)
             insort(self._ends, (self.now + wish.estimate_s, record.job))
+
+    def _room_of_frozen(self, wish: Wish, over: list[Claim]) -> tuple[Placement | None, Placement | None]:
+        """(where it would be if nothing were kept for others, where it may be)"""
+        first = wish.room(self.free)
+        return first, first if first is None or not over else self.backfill.place(self.free, wish, over, first)
 
     def _wish_of_frozen(self, record: Record) -> Wish:
         left = max(1.0, self.world.expected_end(record) - self.now)

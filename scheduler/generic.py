@@ -31,9 +31,7 @@ def present(settings: Sequence[GenericSetting], look: Look) -> tuple[Generic, ..
     )
 
 
-def variables(
-    granted: Sequence[tuple[str, tuple[int, ...]]], known: Sequence[Generic]
-) -> tuple[tuple[str, str], ...]:
+def variables(granted: Sequence[tuple[str, tuple[int, ...]]], known: Sequence[Generic]) -> tuple[tuple[str, str], ...]:
     """What tells a job which instances it has. JOBS_GENERIC_GPU has the host's numbers. A variable of the operator's
     choice counts devices as the program finds them, from 0 on: it sees no others than its own."""
     chosen = {item.name: item for item in known if item.env}

@@ -85,6 +85,12 @@ class Group:
     demands: tuple[Demand, ...]
     lines: dict[LineKey, Line] = field(default_factory=dict)
     heads: list[tuple[int, int, Line]] = field(default_factory=list)  # the first of each line, sorted
+    urgent: dict[int, list[Rank]] = field(default_factory=dict)  # urgency → who has it, by rank without offsets
+
+    def more_urgent(self, urgency: int) -> Iterator[int]:
+        """Jobs above that urgency, in closed buckets too: the most urgent first."""
+        for level in sorted((level for level in self.urgent if level > urgency), reverse=True):
+            yield from (job for _, job in self.urgent[level])
 
     def show(self, line: Line) -> None:
         if line.heads:
@@ -118,8 +124,8 @@ class Lines:
         """Raises KeyError."""
         return self.lines[key.queue, key.shape]
 
-    def add(self, key: BucketKey, rank: Rank, make: Callable[[BucketKey], tuple[int, bool]]) -> None:
-        """`make` gives (offset, open) of a bucket that is new."""
+    def add(self, key: BucketKey, rank: Rank, make: Callable[[BucketKey], tuple[int, bool]], urgency: int = 0) -> None:
+        """`make` gives (offset, open) of a bucket that is new; `urgency` is in the rank already."""
         line = self.lines.get((key.queue, key.shape))
         if line is None:
             line = self.lines[key.queue, key.shape] = Line(key.queue, key.shape)
@@ -137,11 +143,16 @@ class Lines:
             bucket.waiting.insert(0, rank)
             self._show(line, bucket)
         self.where[rank[1]] = bucket
+        insort(self._group(line).urgent.setdefault(urgency, []), rank)
 
-    def remove(self, job: int, rank: Rank) -> None:
-        """`rank` as it was added. Raises KeyError when the job is in no line."""
+    def remove(self, job: int, rank: Rank, urgency: int = 0) -> None:
+        """`rank` and `urgency` as they were added. Raises KeyError when the job is in no line."""
         bucket = self.where.pop(job)
         key = bucket.key
+        urgent = self._group(self.line(key)).urgent
+        del urgent[urgency][bisect_left(urgent[urgency], rank)]
+        if not urgent[urgency]:
+            del urgent[urgency]
         position = bisect_left(bucket.waiting, rank)
         assert bucket.waiting[position] == rank, (rank, bucket.waiting[position])
         if position:

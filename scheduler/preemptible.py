@@ -62,11 +62,20 @@ class Preemptible:
                 return
             yield self._running[job]
 
+    def any_between(self, above: int, points: int) -> bool:
+        """Whether of `below(points)` somebody has more than `above`. Quick."""
+        place = bisect_left(self._rested, (above + 1, 0))
+        return place < len(self._rested) and self._rested[place][0] <= points
+
     def next_rested(self) -> float | None:
         """When the first rest of those that are left alone now is over."""
         while self._resting and self._running.get(self._resting[0][1]) is not self._resting[0][3]:
             heappop(self._resting)
         return self._resting[0][0] if self._resting else None
+
+    def heads(self) -> set[int]:
+        """For whom somebody makes room."""
+        return set(self._making_room)
 
     def making_room_for(self, head: int) -> tuple[Record, ...]:
         return tuple(self._making_room.get(head, {}).values())

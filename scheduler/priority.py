@@ -38,3 +38,8 @@ def own_rank(record: Record, urgency: int | None = None) -> tuple[int, int]:
     `urgency`: when it is not the record's own, because more urgent jobs wait for this one."""
     own = record.urgency if urgency is None else urgency
     return round(record.submitted_at * 1000) - own * POINT_MS, record.job
+
+
+def urgency_in(rank: tuple[int, int], record: Record) -> int:
+    """The urgency that the record's `own_rank` was made with."""
+    return (own_rank(record, 0)[0] - rank[0]) // POINT_MS

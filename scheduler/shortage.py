@@ -29,9 +29,7 @@ def reasons(free: Ledger, demand: Demand, job: int, *, headroom: bool = True) ->
     return tuple(found)
 
 
-def of_all(
-    free: Ledger, demands: Sequence[Demand], job: int, *, headroom: bool = True
-) -> tuple[Reason, ...]:
+def of_all(free: Ledger, demands: Sequence[Demand], job: int, *, headroom: bool = True) -> tuple[Reason, ...]:
     """Of each alternative; those after the first are named."""
     return tuple(
         replace(reason, detail=f"variant {demand.variant}: {replace(reason, blockers=())}") if number else reason

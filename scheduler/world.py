@@ -28,7 +28,7 @@ from scheduler.fairshare import FairShare, Key, Used
 from scheduler.limits import Limits, limited, size_of, used_by
 from scheduler.lines import BucketKey, Lines, Rank, Shape
 from scheduler.preemptible import Preemptible
-from scheduler.priority import POINT_MS, own_rank
+from scheduler.priority import POINT_MS, own_rank, urgency_in
 from scheduler.reservation import first_after, reserved_cpus
 from scheduler.windows import is_open, next_change
 
@@ -252,14 +252,15 @@ class World:
             rank = self.rank(record)
             if rank != own_rank(record):
                 self._raised[record.job] = rank
-            self.lines.add(self.bucket_key(record), rank, self._bucket)
+            self.lines.add(self.bucket_key(record), rank, self._bucket, urgency_in(rank, record))
         elif (begins := not_before(record)) > self.now:
             insort(self.begins, (begins, record.job))
 
     def _unwait(self, record: Record) -> None:
         self.hopeless.pop(record.job, None)
         if record.job in self.lines:
-            self.lines.remove(record.job, self._raised.pop(record.job, own_rank(record)))
+            rank = self._raised.pop(record.job, own_rank(record))
+            self.lines.remove(record.job, rank, urgency_in(rank, record))
         elif begins := not_before(record):
             _discard(self.begins, (begins, record.job))
 

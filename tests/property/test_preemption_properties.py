@@ -140,9 +140,55 @@ def may_be_frozen(sim: Simulation, record: Record, head: Record) -> bool:
     return (
         policy.queue(record.spec.queue).preemptible
         and points_of(policy, record) + policy.preemption.margin <= points_of(policy, head)
-        and order_of_running(record, 0, sim.now) < -sim.world.standing(head)
+        and order_of_running(record, sim.world.offset_of(record), sim.now) < -sim.world.standing(head)
         and rests_until(record, policy.preemption) <= sim.now
     )
+
+
+ARRIVALS = st.lists(
+    st.tuples(st.lists(st.integers(0, 9), max_size=3), st.sampled_from([1.0, 3600.0, 20000.0]), st.integers(0, 2)),
+    max_size=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ARRIVALS, st.sampled_from([1, 3]), st.sampled_from([0.0, 5000.0]))
+def test_who_is_old_does_not_keep_who_is_urgent_from_freezing(arrivals: Any, margin: int, rest_s: float) -> None:
+    """All in one line, where hours of waiting and points of urgency are of one size."""
+    sim = Simulation(Capacity.of(a_host(cpus_per_node=2)), a_policy(Preemption(margin=margin, least_run_s=rest_s)))
+    overtaken = 0
+    for urgencies, seconds, number in arrivals:
+        for urgency in urgencies:
+            sim.submit(a_job(memory=MIB, priority=urgency))
+        until_quiet(sim)
+        waiting = [record for record in sim.records.values() if record.state is State.QUEUED]
+        running = [record for record in sim.records.values() if record.state is State.RUNNING]
+        for head in waiting:
+            assert not any(may_be_frozen(sim, record, head) for record in running), sim.decide().verdict(head)
+        waited = {record.job: record.urgency for record in waiting}
+        for record in (sim.records[job] for job in {r.preempted_by for r in sim.records.values()} - {0}):
+            overtaken += any(job < record.job and waited[job] < record.urgency for job in waited)
+        sim.tick(seconds)
+        if number:
+            end_one(sim, number)
+    event(f"overtaken: {min(overtaken, 3)}")
+
+
+def test_room_made_for_the_urgent_one_is_not_for_who_is_older() -> None:
+    sim = Simulation(Capacity.of(a_host(cpus_per_node=1)), a_policy(Preemption(least_run_s=0.0)))
+    running = sim.submit(a_job(priority=10))
+    until_quiet(sim)
+    old = sim.submit(a_job(priority=10))
+    sim.tick(20 * 3600.0)
+    urgent = sim.submit(a_job(priority=20))
+    assert sim.world.standing(sim.records[old]) < sim.world.standing(sim.records[urgent])
+    sim.round()
+    assert sim.records[running].preempted_by == urgent
+    until_quiet(sim)
+    assert [sim.records[job].state for job in (running, old, urgent)] == [State.FROZEN, State.QUEUED, State.RUNNING]
+    sim.report(urgent, "exited")
+    until_quiet(sim)
+    assert sim.records[running].state is State.RUNNING, "it stands before the old one again"
 
 
 @settings(max_examples=60, deadline=None)
