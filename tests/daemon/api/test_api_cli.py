@@ -145,6 +145,10 @@ WRONG = [
     (["cancel", "--signal", "FOO", "1"], 2, "no signal 'FOO'; one of"),
     (["cancel", "--kill", "--grace", "3s", "1"], 2, "--kill takes no"),
     (["cancel", "--grace", "-1", "1"], 2, "not a duration"),
+    (["pause"], 2, "give ids of jobs, or --all, --user or --queue"),
+    (["pause", "--all", "1"], 2, "or --queue, not both"),
+    (["pause", "--drain", "1"], 2, "--drain needs --all or --queue"),
+    (["resume", "--all", "--spread", "slowly"], 2, "not a duration: 'slowly'"),
     (["priority", "1"], 2, "nothing to change"),
     (["priority", "--urgency", "101", "1"], 2, "urgency: from 0 to 100, not 101"),
     (["priority", "--urgency", "high", "1"], 2, "not a valid integer"),
@@ -218,6 +222,21 @@ def test_steering_several_tells_each_and_fails_with_the_first(site: ApiSite, hel
         "job 1 is held", "error: no job 9 (see your jobs with: jobsctl list)", "job 2 is held",
     ]  # fmt: skip
     assert cli(site, "resume", "1", "2").returncode == 0
+
+
+def test_all_of_a_queue_or_a_user_are_paused_and_resumed(site: ApiSite, hello: str) -> None:
+    cli(site, "submit", hello, hello)
+    done = cli(site, "pause", "--all", "--drain")
+    assert (done.returncode, done.stderr.splitlines()) == (0, [
+        "queue default is drained; start its jobs again with: jobsctl queue open default",
+        "job 1 is held; go on with: jobsctl resume 1", "job 2 is held; go on with: jobsctl resume 2",
+    ])  # fmt: skip
+    assert cli(site, "resume", "--queue", "night").stderr == "no jobs there to resume\n"
+    assert cli(site, "resume", "--user", "nobody-else").stderr == "no jobs there to resume\n"
+    done = cli(site, "resume", "--queue", "default", "--spread", "10ms")
+    assert [line.split(";")[0].split(" (")[0] for line in done.stderr.splitlines()] == [
+        "job 1 is queued", "job 2 is queued",
+    ]  # fmt: skip
 
 
 def test_pause_and_resume_wait(site: ApiSite, hello: str) -> None:
