@@ -11,6 +11,7 @@ import pytest
 
 from jobs import events as ev
 from jobs.record import Record, State
+from jobs.spec import Moment, Warn
 from jobs.verdict import NotNow
 from scheduler.journal.database import DiskFull
 from scheduler.loop import GAP_S, RETRY_S
@@ -208,6 +209,79 @@ async def test_the_time_limit_counts_running_time_only(tmp_path: Path) -> None:
         await daemon.node.exited(daemon.writer, job, status=143, cause="time_limit")
         record = await daemon.store.record(job)
         assert record is not None and record.state is State.TIMED_OUT
+
+
+WARNED = {"warn": Warn("USR2", before_s=10.0)}
+BY_LIMIT, BY_DEADLINE = {"time_limit_s": 60.0}, {"deadline": Moment(after_s=60.0)}
+
+
+@pytest.mark.parametrize(("end", "by"), [(BY_LIMIT, "time_limit"), (BY_DEADLINE, "deadline")])
+async def test_a_warning_is_told_once_and_then_the_end(tmp_path: Path, end: dict[str, object], by: str) -> None:
+    clock = FakeClock()
+    async with parts(tmp_path, clock=clock, run_loop=True) as daemon:
+        (job,) = await daemon.writer.submit([a_new_job(at=clock.wall(), **WARNED, **end)])
+        await quiet(daemon, clock)
+        await daemon.node.started(daemon.writer, job)
+        clock.advance(49.0)
+        daemon.node.ran[job] = 49.0
+        await quiet(daemon, clock)
+        assert daemon.node.verbs == [("start", job)]
+        for _ in range(2):
+            clock.advance(1.0)
+            daemon.node.ran[job] += 1.0
+            await quiet(daemon, clock)
+            assert daemon.node.verbs == [("start", job), ("warn", job)]
+        await daemon.node.warned(daemon.writer, job)
+        clock.advance(9.0)
+        daemon.node.ran[job] += 9.0
+        await quiet(daemon, clock)
+        assert daemon.node.verbs == [("start", job), ("warn", job), ("stop", job)]
+        record = await record_of(daemon, job)
+        assert record.warned and record.cancel is not None and record.cancel.by == by
+
+
+async def test_who_waits_until_its_deadline_cannot_be_met_ends(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with parts(tmp_path, capacity=a_capacity(cpus_per_node=1), clock=clock, run_loop=True) as daemon:
+        for spec in ({}, {**BY_LIMIT, "deadline": Moment(after_s=100.0)}):
+            await daemon.writer.submit([a_new_job(at=clock.wall(), **spec)])  # type: ignore[arg-type]
+        await quiet(daemon, clock)
+        clock.advance(39.0)
+        await quiet(daemon, clock)
+        assert (await record_of(daemon, 2)).state is State.QUEUED
+        clock.advance(1.0)
+        await quiet(daemon, clock)
+        record = await record_of(daemon, 2)
+        assert record.state is State.TIMED_OUT and "before its deadline" in record.reason
+
+
+@pytest.mark.parametrize("end", [BY_LIMIT, BY_DEADLINE])
+async def test_a_daemon_killed_between_the_signal_and_its_report_warns_again(
+    tmp_path: Path, end: dict[str, object]
+) -> None:
+    clock = FakeClock()
+    async with parts(tmp_path, clock=clock) as daemon:
+        (job,) = await daemon.writer.submit([a_new_job(at=clock.wall(), **WARNED, **end)])
+        await daemon.until_idle()
+        await daemon.node.started(daemon.writer, job)
+        clock.advance(50.0)
+        daemon.node.ran[job] = 50.0
+        await daemon.until_idle()
+        assert daemon.node.verbs[-1] == ("warn", job), "sent, and nobody was told"
+    for reported in (False, True):
+        async with parts(tmp_path, clock=clock) as daemon:
+            daemon.node.ran[job] = 50.0
+            await daemon.until_idle()
+            assert daemon.node.verbs == ([] if reported else [("warn", job)])
+            if not reported:
+                await daemon.node.warned(daemon.writer, job)
+                assert (await record_of(daemon, job)).warned
+
+
+async def record_of(daemon: Parts, job: int) -> Record:
+    found = await daemon.store.record(job)
+    assert found is not None
+    return found
 
 
 async def quiet(daemon: Parts, clock: FakeClock) -> None:

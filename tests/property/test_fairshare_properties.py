@@ -8,15 +8,19 @@ the half-life.
 from __future__ import annotations
 
 from dataclasses import replace
+from heapq import heappop, heappush
 from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs import events as ev
-from jobs.policy import Policy, Share
+from jobs.events import Owner
+from jobs.policy import Policy, Queue, Share
+from jobs.record import State
 from scheduler.fairshare import FairShare, Key, Used, charged, ratios
-from tests.builders import History, a_placement
+from tests.builders import MIB, History, a_capacity, a_job, a_placement
+from tests.fakes.simulation import Simulation
 
 WEIGHTS = st.integers(1, 5).map(float)
 ACCOUNTS = st.lists(st.tuples(WEIGHTS, st.lists(WEIGHTS, min_size=1, max_size=3)), min_size=2, max_size=3)
@@ -68,6 +72,47 @@ def test_usage_converges_to_the_weights(accounts: list[tuple[float, list[float]]
     rows = contend(policy, lengths, until).standings(until, {})
     most = 0.011 + (STEP_S + LONGEST_S) / HALF_LIFE_S
     for row in rows:
+        assert abs(row.part - row.due) <= most, (row, most)
+
+
+SHORT_HALF_LIFE_S = 4000.0  # rounds are dearer than the sums above
+
+
+@settings(max_examples=6, deadline=None)
+@given(ACCOUNTS, st.data())
+def test_what_decide_starts_converges_to_the_weights(
+    accounts: list[tuple[float, list[float]]], data: st.DataObject
+) -> None:
+    """The same bound, of whole lives: world, rounds and events; everybody always has jobs of one age waiting."""
+    policy = replace(a_policy(accounts), half_life_s=SHORT_HALF_LIFE_S, queues=(Queue(preempt="never"),))
+    sim = Simulation(a_capacity(cpus_per_node=4), policy)
+    began, until = sim.now, sim.now + 4 * SHORT_HALF_LIFE_S
+    keys = [(share.account, share.user) for share in policy.shares if share.user]
+    length_s = {key: data.draw(st.sampled_from([60.0, 100.0, LONGEST_S])) for key in keys}
+    spec = a_job(memory=MIB)
+
+    def submit(key: Key) -> None:
+        account, user = key
+        owner = Owner(1000 + keys.index(key), 1000, name=user)
+        assert sim.happen(ev.Submitted(len(sim.records) + 1, replace(spec, account=account), owner, began))
+
+    for key in keys * 2:
+        submit(key)
+    ends: list[tuple[float, int]] = []
+    while sim.now < until:
+        for action in sim.round().actions:
+            record = sim.records[action.job]
+            if record.state is State.STARTING:
+                sim.report(record.job, "started")
+                key = record.account, record.user
+                heappush(ends, (sim.now + length_s[key], record.job))
+                submit(key)
+        sim.tick(ends[0][0] - sim.now)
+        _, job = heappop(ends)
+        sim.report(job, "exited")
+        sim.report(job, "cleaned")
+    most = 0.011 + (STEP_S + LONGEST_S) / SHORT_HALF_LIFE_S
+    for row in sim.world.shares.standings(sim.now, sim.ran):
         assert abs(row.part - row.due) <= most, (row, most)
 
 

@@ -14,7 +14,7 @@ from jobs import needs
 from jobs.array import parse_array
 from jobs.record import State
 from jobs.runs import has
-from jobs.spec import Depends
+from jobs.spec import Depends, Moment, Retry, Warn
 from jobs.verdict import Going, Never, NotNow
 from scheduler.actions import ThawPlace
 from scheduler.capacity import MILLI, Capacity, milli
@@ -47,6 +47,12 @@ SPECS = st.builds(
     on_lost=st.sampled_from(["fail", "requeue"]),
     array=st.sampled_from([None, None, None, parse_array("0-4"), parse_array("0-4%2")]),
     depends=st.builds(Depends, on_never=st.sampled_from(["cancel", "wait"])),
+    retry=st.sampled_from(
+        [Retry(), Retry(most=2, memory_factor=2.0, memory_most_bytes=GIB), Retry(most=1, on=("start",))]
+    ),
+    begin=st.sampled_from([Moment(), Moment(), Moment(after_s=20.0), Moment(at=1100.0)]),
+    deadline=st.sampled_from([Moment(), Moment(), Moment(after_s=90.0), Moment(at=1500.0)]),
+    warn=st.sampled_from([Warn(), Warn(before_s=10.0)]),
 )
 KINDS = [*needs.KINDS, "singleton"]
 REPORTS = ["started", "start_failed", "frozen", "freeze_failed", "thawed", "exited", "lost", "cleaned"]
@@ -93,9 +99,15 @@ class Life(RuleBasedStateMachine):
         self.sim.settle(exits=rare == 0)
 
     @precondition(lambda self: bool(on_node(self)))
-    @rule(data=st.data(), what=st.sampled_from(REPORTS), resident=st.sampled_from([0, MIB, 200 * MIB, 4 * GIB]))
-    def node_says(self, data: Any, what: str, resident: int) -> None:
-        self.sim.report(data.draw(st.sampled_from(on_node(self))), what, resident=resident)
+    @rule(
+        data=st.data(),
+        what=st.sampled_from(REPORTS),
+        resident=st.sampled_from([0, MIB, 200 * MIB, 4 * GIB]),
+        end=st.sampled_from([(0, ""), (1, ""), (137, "oom")]),
+    )
+    def node_says(self, data: Any, what: str, resident: int, end: tuple[int, str]) -> None:
+        status, cause = end
+        self.sim.report(data.draw(st.sampled_from(on_node(self))), what, resident=resident, status=status, cause=cause)
 
     @precondition(lambda self: self.sim.records)
     @rule(data=st.data(), what=st.sampled_from(["cleaned", "lost", "exited"]))
@@ -174,7 +186,7 @@ class Life(RuleBasedStateMachine):
                 continue
             home = record.home
             assert home is not None
-            assert sum(size for _, size in home.memory) == record.spec.resources.memory_bytes
+            assert sum(size for _, size in home.memory) == record.wanted.resources.memory_bytes
             for node, size in home.memory:
                 held[node] += min(size, record.resident_bytes) if record.state is State.FROZEN else size
             for node, size, count in home.hugepages:
@@ -221,6 +233,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def nothing_begins_before_what_it_waits_for(self) -> None:
         for record in self.sim.records.values():
+            assert not record.attempt or record.spec.begin.of(record.submitted_at) <= self.sim.now
             before = self.sim.records[record.array] if record.array else record
             for need in before.needs if record.attempt else ():
                 target = self.sim.records[need.job]
