@@ -44,6 +44,7 @@ from scheduler.node.supervisor import Supervisor
 from scheduler.queues import Queues
 from scheduler.reconcile import Abandon, Adopt, CleanUp, Kill, Reset, reconcile
 from scheduler.resolving import outcomes
+from scheduler.sampling import Sampling
 from scheduler.store import Store
 from scheduler.world import World
 from scheduler.writer import Writer
@@ -104,6 +105,7 @@ async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None
                 loop = Loop(world, writer, node, clock)
                 writer.listen(loop.wake)
                 tasks.start_soon(loop.run, name="loop")
+                tasks.start_soon(Sampling(world, node, clock, loop.wake).run, name="sampling")
                 app = create_app(
                     Parts(
                         writer=writer,

@@ -118,6 +118,9 @@ class Node(Protocol):
     def usage(self, execution: ExecutionId) -> Usage | None:
         """Live counters and the running time; None when the execution is not here."""
 
+    def resident_bytes(self, execution: ExecutionId) -> int | None:
+        """What would stay in RAM if it were frozen now: anonymous, shared, unevictable; None when it is not here."""
+
     def running_s(self, execution: ExecutionId) -> float: ...
     def log_path(self, execution: ExecutionId, stream: str) -> str:
         """`stream`: "stdout" | "stderr". The file may be sparse at its start (old output dropped)."""

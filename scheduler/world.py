@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
-from jobs.events import Event, PolicyEvent
+from jobs.events import Event, Frozen, PolicyEvent
 from jobs.policy import Policy, Queue
 from jobs.policy_changes import advance_policy
 from jobs.record import Record, State
@@ -61,7 +61,7 @@ class World:
     shut: dict[str, Reason] = field(default_factory=dict)  # queues of which nothing starts now
     reserved: dict[str, tuple[int, ...]] = field(default_factory=dict)  # reservation → its CPUs
     preemptible: Preemptible = field(default_factory=Preemptible)
-    resident: dict[int, int] = field(default_factory=dict, compare=False)  # running job → bytes seen last, if any
+    resident: dict[int, int] = field(default_factory=dict, compare=False)  # job on the node → bytes seen last, if any
     _queues: dict[str, Queue] = field(default_factory=dict)
     _until: float = 0.0  # when `shut` may change next
     _raised: dict[int, Rank] = field(default_factory=dict)  # in line by the urgency of those who wait for it
@@ -107,6 +107,20 @@ class World:
         for job in sorted(others & self.live.keys()):
             self.reconsider(job)
         self.shares.apply(event, before, after)
+        if isinstance(event, Frozen) and after.state is State.FROZEN:
+            self.resident[after.job] = event.resident_bytes
+        elif not after.state.on_node:
+            self.resident.pop(after.job, None)
+
+    def observe(self, job: int, resident_bytes: int) -> bool:
+        """What a running job keeps in memory now: counted on when it is to make room. No fact: what was counted on is
+        in the journal (`Preempted`), and a ledger knows limits and what froze. Whether it is less than counted on."""
+        record = self.active.get(job)
+        if record is None or record.state is not State.RUNNING:
+            return False
+        before = self.resident.get(job, record.wanted.resources.memory_bytes)
+        self.resident[job] = resident_bytes
+        return resident_bytes < before
 
     def change_policy(self, event: PolicyEvent) -> None:
         """As `apply`, for the events that are of no job."""

@@ -397,6 +397,13 @@ class Execution:
         counters = self.group.usage() if self.group is not None else ev.Usage()
         return replace(counters, stdout_bytes=self._log_size("stdout"), stderr_bytes=self._log_size("stderr"))
 
+    def resident_bytes(self) -> int | None:
+        """None where nothing can be seen: not made yet, or gone."""
+        try:
+            return self.group.resident_bytes() if self.group is not None and self.group.places.get("memory") else None
+        except (JobsError, OSError):
+            return None
+
     def _log_size(self, stream: str) -> int:
         try:
             return os.stat(f"{self._spool}/{stream}").st_size

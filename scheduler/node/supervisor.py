@@ -126,6 +126,10 @@ class Supervisor:
         found = self._executions.get(str(execution))
         return found.usage() if found is not None and found.group is not None else None
 
+    def resident_bytes(self, execution: ExecutionId) -> int | None:
+        found = self._executions.get(str(execution))
+        return found.resident_bytes() if found is not None else None
+
     def running_s(self, execution: ExecutionId) -> float:
         found = self._executions.get(str(execution))
         return found.clock.total(time.monotonic()) if found is not None else 0.0

@@ -9,7 +9,8 @@ import pytest
 from jobs import events as ev
 from jobs.record import Record, State
 from jobs.verdict import NotNow
-from tests.builders import a_capacity, a_new_job
+from scheduler.sampling import Sampling
+from tests.builders import GIB, MIB, a_capacity, a_new_job
 from tests.fakes.clock import FakeClock
 from tests.fakes.daemon import Parts, parts
 
@@ -114,6 +115,46 @@ async def test_a_rest_that_is_over_is_a_time_to_look_again(tmp_path: Path) -> No
         await daemon.until_idle()
         assert daemon.node.verbs[-1][0] == "freeze"
         assert (await record_of(daemon, daemon.node.verbs[-1][1])).preempted_by == job
+
+
+async def large_and_lazy(daemon: Parts) -> list[int]:
+    """Two jobs that may take 3 GiB each, of the host's 8, and keep little; an urgent one that wants 4."""
+    long = [await a_running_job(daemon, cpus=1, priority=10, memory=3 * GIB) for _ in range(2)]
+    daemon.clock.advance(REST_S)  # type: ignore[attr-defined]
+    await urgent(daemon, cpus=2, memory=4 * GIB)
+    await daemon.until_idle()
+    assert "freeze" not in [verb for verb, _ in daemon.node.verbs], "for all that is known they keep all that they may"
+    daemon.node.resident = dict.fromkeys(long, 64 * MIB)
+    sampling = Sampling(daemon.world, daemon.node, daemon.clock, daemon.loop.wake)  # type: ignore[arg-type]
+    assert await sampling.look() and not await sampling.look(), "the second time nothing is news"
+    await daemon.until_idle()
+    assert sorted(daemon.node.verbs[-2:]) == [("freeze", job) for job in long]
+    return long
+
+
+async def test_what_victims_keep_counts_and_not_what_they_may_take(tmp_path: Path) -> None:
+    async with parts(tmp_path, capacity=HOST, clock=FakeClock()) as daemon:
+        long = await large_and_lazy(daemon)
+        counted = [each.event async for each in daemon.store.events() if isinstance(each.event, ev.Preempted)]
+        assert [event.resident_bytes for event in counted] == [64 * MIB] * 2, "what was counted on can be read later"
+        for job in long:
+            await daemon.node.frozen(daemon.writer, job, resident=64 * MIB)
+        await daemon.until_idle()
+        assert daemon.node.verbs[-1] == ("start", 3)
+
+
+async def test_who_grew_until_it_stood_still_comes_back_and_is_not_asked_again(tmp_path: Path) -> None:
+    async with parts(tmp_path, capacity=HOST, clock=FakeClock()) as daemon:
+        long = await large_and_lazy(daemon)
+        for job in long:
+            await daemon.node.frozen(daemon.writer, job, resident=3 * GIB)
+        await daemon.until_idle()
+        assert sorted(daemon.node.verbs[-2:]) == [("thaw", job) for job in long]
+        for job in long:
+            await daemon.node.thawed(daemon.writer, job)
+        daemon.clock.advance(REST_S)  # type: ignore[attr-defined]
+        await daemon.until_idle()
+        assert [verb for verb, _ in daemon.node.verbs].count("freeze") == 2
 
 
 @pytest.mark.parametrize("killed_after", range(5))

@@ -58,3 +58,31 @@ def test_an_urgent_job_freezes_what_is_in_its_way(site: Installation) -> None:
     assert (shown["freezes"], shown["attempt"]) == (1, 1)
     kinds = [json.loads(line)["kind"] for line in site.cli("events", "--job", str(frozen)).stdout.splitlines()]
     assert kinds[3:7] == ["preempted", "frozen", "thaw_placed", "thawed"]
+
+
+def test_memory_that_victims_do_not_keep_is_given_to_the_urgent_one(site: Installation) -> None:
+    """Each may take four tenths of the host's memory and keeps some MiB; half of it is wanted, on all CPUs."""
+    folder = site.folder / "go"
+    folder.mkdir(exist_ok=True)
+    mount = f'mounts = [{{ source = "{folder}", target = "/go" }}]\n'
+    cpus = len(os.sched_getaffinity(0))
+    host = json.loads(site.cli("show", "--host", "--json").stdout)
+    mib = sum(node["memory_bytes"] for node in host["nodes"]) * 9 // 10 >> 20
+
+    def submit(priority: int, cpus: float, tenths: int) -> int:
+        resources = f'[resources]\ncpus = {cpus}\nmemory = "{mib * tenths // 10}MiB"\n[placement]\nnuma = "any"\n'
+        return site.submit(f"priority = {priority}\ncommand = {json.dumps(WAIT)}\n{mount}{resources}")
+
+    large = [submit(10, cpus / 2, 4) for _ in range(2)]
+    for job in large:
+        site.until(job, "running")
+    urgent = submit(90, cpus, 5)
+    site.until(urgent, "running")
+    for job in large:
+        assert site.until(job, "frozen")["preempted_by"] == urgent
+        lines = [json.loads(line) for line in site.cli("events", "--job", str(job)).stdout.splitlines()]
+        (counted,) = (line["resident_bytes"] for line in lines if line["kind"] == "preempted")
+        assert counted < 64 << 20
+    (folder / "urgent-over").touch()
+    for job in (urgent, *large):
+        assert site.wait(job) == 0, site.output(job, "--stderr")

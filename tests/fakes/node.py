@@ -16,6 +16,7 @@ class FakeNode:
         self.records: dict[int, Record] = {}
         self.ran: dict[int, float] = {}
         self.stopped: set[int] = set()
+        self.resident: dict[int, int] = {}
 
     def _told(self, verb: str, record: Record) -> None:
         self.verbs.append((verb, record.job))
@@ -41,6 +42,9 @@ class FakeNode:
 
     def running_s(self, execution: ExecutionId) -> float:
         return self.ran.get(execution.job, 0.0)
+
+    def resident_bytes(self, execution: ExecutionId) -> int | None:
+        return self.resident.get(execution.job)
 
     # ── what the test lets happen ───────────────────────────────────────────────────────────────────────────────
 

@@ -30,6 +30,7 @@ class Simulation:
         self.records: dict[int, Record] = {}
         self.history: list[ev.Event] = []
         self.ran: dict[int, float] = {}
+        self.resident: dict[int, int] = {}  # what `settle` reports of a job that is frozen; else half of its memory
 
     def happen(self, event: ev.Event) -> bool:
         before = self.records.get(event.job)
@@ -134,7 +135,8 @@ class Simulation:
                 case State.RUNNING if record.cancel is not None or exits:
                     self.report(job, "exited")
                 case State.RUNNING if record.to_freeze:
-                    self.report(job, "frozen", resident=record.spec.resources.memory_bytes // 2)
+                    half = record.spec.resources.memory_bytes // 2
+                    self.report(job, "frozen", resident=self.resident.get(job, half))
             after = self.records[job]
             if after.attempt and not after.state.on_node and not after.cleaned:  # ended, or queued again
                 self.report(job, "cleaned")

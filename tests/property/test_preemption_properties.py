@@ -34,7 +34,13 @@ SPECS = st.builds(
     on_lost=st.sampled_from(["fail", "requeue"]),
 )
 STEPS = st.lists(
-    st.tuples(st.lists(SPECS, max_size=2), st.sampled_from([1.0, 20.0, 200.0]), st.integers(0, 3)), max_size=12
+    st.tuples(
+        st.lists(SPECS, max_size=2),
+        st.sampled_from([1.0, 20.0, 200.0]),
+        st.integers(0, 3),
+        st.sampled_from([0.0, 0.1, 0.9, 1.0]),
+    ),
+    max_size=12,
 )
 RULES = st.builds(Preemption, least_run_s=st.sampled_from([0.0, 10.0]), most_per_hour=st.sampled_from([1, 3]))
 
@@ -91,8 +97,14 @@ def end_one(sim: Simulation, number: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(HOSTS, STEPS, RULES)
 def test_a_life_with_preemption(host: Any, steps: list[Any], rules: Preemption) -> None:
+    """What runs grows up to its limit at any time, after it was looked at too."""
     sim = Simulation(Capacity.of(host), a_policy(rules))
-    for specs, seconds, number in steps:
+    for specs, seconds, number, grown in steps:
+        for record in sim.records.values():
+            if record.state is State.RUNNING:
+                sim.world.observe(record.job, sim.resident.get(record.job, 0))
+                limit = record.spec.resources.memory_bytes
+                sim.resident[record.job] = max(sim.resident.get(record.job, 0), int(limit * grown))
         for spec in specs:
             sim.submit(spec)
         until_quiet(sim)
@@ -109,10 +121,16 @@ def test_a_life_with_preemption(host: Any, steps: list[Any], rules: Preemption) 
             assert record.state.final, f"{record.job} is {record.state}: {sim.decide().verdict(record)}"
     by_job = Counter(happened.job for happened in sim.history if isinstance(happened, ev.Preempted))
     event(f"preempted: {sum(by_job.values())}")
+    less = [e for e in sim.history if isinstance(e, ev.Preempted) and e.resident_bytes < limit_of(sim, e.job)]
+    event(f"counted on less than the limit: {bool(less)}")
     for job in by_job:
         at = [happened.at for happened in sim.history if isinstance(happened, ev.Preempted) and happened.job == job]
         for first in at:
             assert sum(first <= other < first + 3600.0 for other in at) <= rules.most_per_hour
+
+
+def limit_of(sim: Simulation, job: int) -> int:
+    return sim.records[job].spec.resources.memory_bytes
 
 
 def nobody_urgent_waits_for_somebody_less_urgent(sim: Simulation) -> None:
