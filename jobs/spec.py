@@ -168,6 +168,7 @@ class JobSpec:
     warn: Warn = field(default_factory=Warn)
     retry: Retry = field(default_factory=Retry)
     checkpoint_exit_code: int = 0  # this exit status asks to be started again; 0: none does
+    freeze_with: str = ""  # a group of the user's jobs that the scheduler freezes and thaws together; "": none
     variants: tuple[Variant, ...] = ()  # in this order, where `resources` itself, variant 0, finds no room
 
 

@@ -59,6 +59,7 @@ def _spec(document: Document, place: Place, mounts: tuple[spec.Mount, ...]) -> s
         mounts=mounts,
         queue=document.queue,
         account=document.account or "",
+        freeze_with=document.freeze_with or "",
         depends=_depends(document.depends),
         array=document.array,
         submitted_from=place.submitted_from,

@@ -164,9 +164,7 @@ class Resources(Table):
     cpu_weight: Weight = Field(100, description="Share of CPU time against other jobs on the same CPUs.")
     io: Io = Field(default_factory=lambda: Io.model_validate({}), description="Shares and limits of disk traffic.")
     hugepages: Hugepages = _default({}, 'Huge pages by size, for example { "2MiB" = 64 }.')
-    devices: Devices = Field(
-        (), description="Device nodes of the host that the job may open, for example /dev/fuse."
-    )
+    devices: Devices = Field((), description="Device nodes of the host that the job may open, for example /dev/fuse.")
     generic: GenericCounts = _default(
         {}, "Resources that the host's operator named, GPUs or licences, for example { gpu = 1 }."
     )
@@ -405,6 +403,16 @@ class Document(Table):
         WithJsonSchema(_words("fail", "requeue")),
     ] = Field(
         "fail", description="What happens when nobody knows how the job ended (power failure): fail, or run again."
+    )
+    freeze_with: (
+        Annotated[
+            str, PlainValidator(keys.name), WithJsonSchema({"type": "string", "pattern": f"^{keys.NAME.pattern}$"})
+        ]
+        | None
+    ) = Field(
+        None,
+        description="A group: your jobs that give the same name talk to each other, so the scheduler freezes all "
+        "of them or none for a more urgent job, and thaws them together.",
     )
     array: Annotated[Array, PlainValidator(keys.array), WithJsonSchema(_STRING)] | None = Field(
         None,

@@ -180,6 +180,10 @@ class Backfill:
         """Keeps a place that is about to be free."""
         self.claims.append(Claim(self._key(), self.now, place, wish, made=True))
 
+    def keep(self, wish: Wish, place: Placement, start: float) -> None:
+        """A place that is free now, kept from `start` on for who comes back together with others."""
+        self.claims.append(Claim(self._key(), start, place, wish))
+
     def _times(self, start: float, ledger: Ledger, gone: int, ends: Sequence[Due]) -> Iterator[tuple[float, Ledger]]:
         yield start, ledger
         later = {end for end, _ in ends[gone : gone + MOST_LOOKED]}

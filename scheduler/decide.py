@@ -41,6 +41,7 @@ from scheduler.decision import Blocked, Decision
 from scheduler.demand import Demand, thaw_demand
 from scheduler.dependency import why_dropped
 from scheduler.eligible import warning_at
+from scheduler.groups import may_come_back
 from scheduler.limits import Limits, size_of
 from scheduler.lines import BucketKey, Group, GroupKey, LineKey, Rank
 from scheduler.making_room import MakingRoom
@@ -73,6 +74,17 @@ def clock_points(record: Record) -> tuple[float, ...]:
     if record.state is not State.RUNNING or not limit_s or record.cancel is not None:
         return ()
     return (limit_s,) if record.warned or not before_s else (max(0.0, limit_s - before_s), limit_s)
+
+
+@dataclass(slots=True)
+class _Back:
+    """An attempt to bring frozen jobs back together."""
+
+    mates: tuple[Record, ...]
+    placed: list[tuple[Wish, Placement]] = field(default_factory=list)
+    missing: Wish | None = None  # the first who has no room
+    over: list[Claim] = field(default_factory=list)  # what is kept for others where it would have room
+    fits_now: bool = False
 
 
 @dataclass(slots=True)
@@ -152,14 +164,15 @@ class _Round:
 
     def give_room(self) -> None:
         world = self.world
-        coming = [
-            (world.standing_of_frozen(record), record)
-            for record in world.frozen.values()
-            if self._may_come_back(record)
-        ]
+        coming: dict[int, tuple[int, Record]] = {}  # of each group one
+        for record in world.frozen.values():
+            if may_come_back(record) and record.job not in coming:
+                mates = world.groups.coming_with(record)
+                coming |= dict.fromkeys((mate.job for mate in mates), (world.standing_of_frozen(record), mates[0]))
         self._ends = self._all_ends()
         self._take_what_was_made()
-        candidates = Candidates.of(coming, (group for group in world.lines if self._is_open(group.queue)))
+        firsts = [entry for job, entry in coming.items() if entry[1].job == job]
+        candidates = Candidates.of(firsts, (group for group in world.lines if self._is_open(group.queue)))
         while not self.behind and (candidate := candidates.next()) is not None:
             if isinstance(candidate, Cursor):
                 self._consider(candidates, candidate)
@@ -167,6 +180,8 @@ class _Round:
                 self._consider_frozen(candidate)
         if not self.behind:
             self._let_overtake()
+        thawed = {action.job for action in self.actions if isinstance(action, ThawPlace)}
+        self.making.complete(world.groups.torn(thawed))
 
     def _is_open(self, queue: str) -> bool:
         return queue not in self.world.shut and self.world.queue(queue) is not None
@@ -190,6 +205,9 @@ class _Round:
         self.asked.add(job)
         if job in self.overtook:
             candidates.take(cursor)
+            return
+        if self.world.groups.kept_by(record):
+            candidates.skip(cursor)
             return
         if self.limits.of_queue(queue, size) is not None:
             return
@@ -243,7 +261,7 @@ class _Round:
         size, position = size_of(key.shape.demands), self._next_task(record)
         passed = self.limits.of_queue(queue, size) or self.limits.of_user(queue, key.user, size)
         wish = self._wish(record, key, position or 0)
-        if position is None or passed is not None or self._full(wish):
+        if position is None or passed is not None or self._full(wish) or self.world.groups.kept_by(record):
             return
         over = self.backfill.concerning(wish.user, self.now, self.now + wish.estimate_s)
         _, place = self._find(wish, over)
@@ -264,28 +282,26 @@ class _Round:
             queue = world.queue(record.spec.queue)
             if record.job in world.lines and queue is not None and self._is_open(queue.name):
                 self._overtake(queue, record.job)
-            elif record.job in world.frozen and self._may_come_back(record):
+            elif may_come_back(record) and record.job not in self.overtook and not world.groups.stopping(record):
                 self._come_back(record)
 
     def _standing(self, record: Record) -> Rank:
         frozen = record.state is State.FROZEN
         return (self.world.standing_of_frozen if frozen else self.world.standing)(record), record.job
 
-    def _may_come_back(self, record: Record) -> bool:
-        return record.cancel is None and not record.pause_holds
-
     def _come_back(self, record: Record) -> None:
-        wish = self._wish_of_frozen(record)
-        over = self.backfill.concerning(wish.user, self.now, self.now + wish.estimate_s)
-        if (place := self._room_of_frozen(wish, over)[1]) is not None:
-            self._thaw(record, place)
-            insort(self._ends, (self.now + wish.estimate_s, record.job))
-        elif (place := self.making.place_for(wish, self.free, over)) is not None:
-            self.backfill.make(wish, place)
-            self.frozen[record.job] = Blocked()
-        else:
-            return
-        self.overtook.add(record.job)
+        """As `_consider_frozen`, of one for whom others make room; nothing is kept for it otherwise."""
+        back = self._back(record)
+        if back.missing is not None:
+            over = self.backfill.concerning(back.missing.user, self.now, self.now + back.missing.estimate_s)
+            place = self.making.place_for(back.missing, self.free, over)
+            if place is not None:
+                self.backfill.make(back.missing, place)
+                self._blocked_back(back, Blocked())
+            self._undo(back)
+            if place is None:
+                return
+        self.overtook.update(mate.job for mate in self.world.groups.coming_with(record))
 
     def _privileged(self, blocked: Blocked) -> set[str]:
         """Users who may use what others of the same line must leave alone."""
@@ -353,14 +369,51 @@ class _Round:
         return True, place
 
     def _consider_frozen(self, record: Record) -> None:
-        wish = self._wish_of_frozen(record)
-        over = self.backfill.concerning(wish.user, self.now, self.now + wish.estimate_s)
-        first, place = self._room_of_frozen(wish, over)
-        if place is None:
-            self.frozen[record.job] = self._wait(wish, over if first else [], fits_now=first is not None)
-        else:
-            self._thaw(record, place)
-            insort(self._ends, (self.now + wish.estimate_s, record.job))
+        """With its whole group, or not at all."""
+        if stopping := self.world.groups.stopping(record):
+            for mate in self.world.groups.coming_with(record):
+                self.frozen[mate.job] = Blocked(mates=stopping)
+            return
+        back = self._back(record)
+        if back.missing is None:
+            return
+        claims = len(self.backfill.claims)
+        blocked = self._wait(back.missing, back.over, fits_now=back.fits_now)
+        for claim in self.backfill.claims[claims:]:  # what the others of the group have now is kept as long
+            for wish, place in back.placed:
+                self.backfill.keep(wish, place, claim.start)
+        self._blocked_back(back, blocked)
+        self._undo(back)
+
+    def _back(self, record: Record) -> _Back:
+        """All of its group thaw; or nobody does, and who had room before one `missing` has it until `_undo`."""
+        back = _Back(self.world.groups.coming_with(record))
+        for mate in back.mates:
+            wish = self._wish_of_frozen(mate)
+            over = self.backfill.concerning(wish.user, self.now, self.now + wish.estimate_s)
+            first, place = self._room_of_frozen(wish, over)
+            if place is None:
+                back.missing, back.over, back.fits_now = wish, over if first else [], first is not None
+                return back
+            self.free.release(mate.job)
+            self.free.charge(mate.job, hold_for(place, ports_of(mate)))
+            back.placed.append((wish, place))
+        for wish, place in back.placed:
+            self._thaw(wish.record, place)
+            insort(self._ends, (self.now + wish.estimate_s, wish.job))
+        return back
+
+    def _undo(self, back: _Back) -> None:
+        for wish, _ in back.placed:
+            self.free.release(wish.job)
+            self.free.charge(wish.job, wish.held)
+
+    def _blocked_back(self, back: _Back, blocked: Blocked) -> None:
+        assert back.missing is not None
+        for mate in back.mates:
+            others = tuple(other.job for other in back.mates if other is not mate)
+            kept = blocked.kept if mate.job == back.missing.job else ()
+            self.frozen[mate.job] = Blocked(kept=kept, mates=others)
 
     def _room_of_frozen(self, wish: Wish, over: list[Claim]) -> tuple[Placement | None, Placement | None]:
         """(where it would be if nothing were kept for others, where it may be)"""

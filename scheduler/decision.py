@@ -30,6 +30,7 @@ class Blocked:
 
     ever: bool = True  # whether it fits an empty host
     kept: tuple[Claim, ...] = ()  # what it would have taken
+    mates: tuple[int, ...] = ()  # of a frozen one: without whom it does not come back
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,23 @@ class Decision:
         never = blocked is None and self._behind and not any(map(self._world.ever, key.shape.demands))
         if never or (blocked is not None and not blocked.ever):
             return Never(shortage.all_impossible(self.left.capacity, key.shape.demands))
-        reasons = (*held, *self._world.hindrances(record), *self._of_queue(key))
+        reasons = (*held, *self._world.hindrances(record), *self._of_group(record), *self._of_queue(key))
         if blocked is not None or (self._behind and not reasons):
             reasons += self._not_now(record, blocked).reasons
         return NotNow(reasons) if reasons else None
+
+    def _of_group(self, record: Record) -> tuple[Reason, ...]:
+        assert self._world is not None
+        mates = self._world.groups.kept_by(record)[:MOST_BLOCKERS]
+        detail = f"others of '{record.spec.freeze_with}' (freeze_with) stand still for a more urgent job"
+        return (Reason("group", 1, 0, blockers=mates, detail=detail),) if mates else ()
+
+    def _of_mates(self, record: Record, mates: tuple[int, ...]) -> Reason:
+        assert self._world is not None
+        wide = sum(thaw_demand(self._world.live[job]).wide for job in (record.job, *mates))
+        free = self.left.most_free_cpus()
+        detail = f"all of '{record.spec.freeze_with}' (freeze_with) come back at once: {wide} CPUs wanted, {free} free"
+        return Reason("group", wide, free, "cpus", mates[:MOST_BLOCKERS], detail)
 
     def _of_queue(self, key: BucketKey) -> tuple[Reason, ...]:
         assert self._world is not None
@@ -106,6 +120,8 @@ class Decision:
             detail = "what is free is kept for one that waits longer"
             kept_for = (Reason("order", 1, 0, blockers=jobs, detail=detail),) if jobs else ()
             return NotNow((*kept_for, *(_reserved(claim) for claim in blocked.kept if claim.reservation is not None)))
+        if blocked is not None and blocked.mates:
+            return NotNow((self._of_mates(record, blocked.mates),))
         left = self.left.copy()
         left.release(record.job)  # what it holds itself is not in its way
         frozen = record.state is State.FROZEN

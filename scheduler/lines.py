@@ -24,6 +24,7 @@ class Shape:
 
     demands: tuple[Demand, ...]  # alternatives, the first that fits wins
     estimate_s: float  # of running time
+    freeze_with: str = ""  # a user's jobs of one group start, or don't, together
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,11 @@ class Victim:
     record: Record
     points: int
     resident_bytes: int
+    mates: tuple[Victim, ...] = ()  # frozen with it or not at all
+
+    @property
+    def all(self) -> tuple[Victim, ...]:
+        return self, *self.mates
 
     @property
     def job(self) -> int:
@@ -55,12 +60,13 @@ class Victim:
         that may have to move, by powers of two, or the work that is lost. Of equals the one that ran longest."""
         record = self.record
         cost = record.ran_s if mode == "requeue" else self.resident_bytes.bit_length()
-        return self.points, len(record.preempted_lately), cost, record.running_since, record.job
+        own = self.points, len(record.preempted_lately), cost, record.running_since, record.job
+        return max((own, *(mate.regret(mode) for mate in self.mates)))
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`victims` is empty when nothing helps now."""
+    """`victims` is empty when nothing helps now; of a group each is named."""
 
     victims: tuple[Victim, ...] = ()
     placement: Placement | None = None  # where the head will run
@@ -80,13 +86,15 @@ def choose(
     now: float,
     resident: Mapping[int, int] | None = None,
     offset_ms: Callable[[Record], int] | None = None,
+    together: Callable[[Record], Iterable[Record]] | None = None,
 ) -> Choice:
     """`running`: those whose rest is over (`Preemptible.below`); `resident`: bytes observed, where unknown all that a
-    job may take; `offset_ms`: what a queue and a share add to a priority. `free` is not changed; what makes way for
+    job may take; `offset_ms`: what a queue and a share add to a priority; `together`: who must be frozen with a job, of
+    whom each must be one that may be. `free` is not changed; what makes way for
     `head` already is to have done so in it (`make_way`).
     """
     margin = policy.preemption.margin
-    victims: list[Victim] = []
+    single: dict[int, Victim] = {}
     for record in running:
         points = points_of(policy, record)
         if points + margin > head.points or (head.mode == "requeue" and record.spec.on_lost != "requeue"):
@@ -94,13 +102,27 @@ def choose(
         offset = offset_ms(record) if offset_ms is not None else (points - record.urgency) * POINT_MS
         if order_of_running(record, offset, now) >= head.order:
             continue
-        victims.append(Victim(record, points, (resident or {}).get(record.job, _most(record))))
+        single[record.job] = Victim(record, points, min(_most(record), (resident or {}).get(record.job, _most(record))))
+    victims = _grouped(single, together) if together is not None else list(single.values())
     victims.sort(key=lambda victim: victim.regret(head.mode))
     for demand in head.demands:
         trial = _Trial(free, head, demand)
         if victims and trial.could(victims) and (found := trial.least(victims)):
-            return Choice(tuple(found), trial.placement())
+            return Choice(tuple(each for victim in found for each in victim.all), trial.placement())
     return NOBODY
+
+
+def _grouped(single: Mapping[int, Victim], together: Callable[[Record], Iterable[Record]]) -> list[Victim]:
+    """A group of which one may not be frozen is nobody's victim."""
+    found: list[Victim] = []
+    seen: set[int] = set()
+    for job, victim in single.items():
+        if job not in seen:
+            mates = [mate.job for mate in together(victim.record) if mate.job != job]
+            seen.update((job, *mates))
+            if all(mate in single for mate in mates):
+                found.append(replace(victim, mates=tuple(single[mate] for mate in mates)))
+    return found
 
 
 def _most(record: Record) -> int:
@@ -136,7 +158,8 @@ class _Trial:
     def could(self, victims: Sequence[Victim]) -> bool:
         """False when even all of them have too few CPUs; quick."""
         return not self.demand.cpus or (
-            self._scratch.most_free_cpus() + sum(_width(victim.record) for victim in victims) >= self.demand.wide
+            self._scratch.most_free_cpus() + sum(_width(each.record) for victim in victims for each in victim.all)
+            >= self.demand.wide
         )
 
     def least(self, victims: Sequence[Victim]) -> list[Victim]:
@@ -165,7 +188,7 @@ class _Trial:
         self._fits(victims)
         place = self.placement()
         assert place is not None
-        near = [victim for victim in victims[:-1] if _touches(victim.record, place)] + victims[-1:]
+        near = [one for one in victims[:-1] if any(_touches(each.record, place) for each in one.all)] + victims[-1:]
         return near if self._fits(near) else victims
 
     def placement(self) -> Placement | None:
@@ -179,7 +202,7 @@ class _Trial:
 
     def _freeze(self, victims: Sequence[Victim]) -> None:
         """Exactly these."""
-        wanted = {victim.job: victim for victim in victims}
+        wanted = {each.job: each for victim in victims for each in victim.all}
         for job in [job for job in self._gone if job not in wanted]:
             self._scratch.release(job)
             self._scratch.charge(job, self.free.holds[job])

@@ -25,6 +25,7 @@ from scheduler.demand import Demand, demands_of
 from scheduler.dependency import Became, Standing, Waits, became, reason
 from scheduler.eligible import due, hindrance, left_at_once, not_before
 from scheduler.fairshare import FairShare, Key, Used
+from scheduler.groups import Groups
 from scheduler.limits import Limits, limited, size_of, used_by
 from scheduler.lines import BucketKey, Lines, Rank, Shape
 from scheduler.preemptible import Preemptible
@@ -61,6 +62,7 @@ class World:
     shut: dict[str, Reason] = field(default_factory=dict)  # queues of which nothing starts now
     reserved: dict[str, tuple[int, ...]] = field(default_factory=dict)  # reservation → its CPUs
     preemptible: Preemptible = field(default_factory=Preemptible)
+    groups: Groups = field(init=False)  # of jobs on the node: freeze_with
     resident: dict[int, int] = field(default_factory=dict, compare=False)  # job on the node → bytes seen last, if any
     _queues: dict[str, Queue] = field(default_factory=dict)
     _until: float = 0.0  # when `shut` may change next
@@ -68,6 +70,9 @@ class World:
     _expected: dict[int, float] = field(default_factory=dict)  # job → its entry in `ends`
     _fits_empty: dict[Demand, bool] = field(default_factory=dict, compare=False)  # memos, not facts
     _no_room: dict[Demand, int] = field(default_factory=dict, compare=False)  # demand → generation of the ledger
+
+    def __post_init__(self) -> None:
+        self.groups = Groups(self.capacity)
 
     @classmethod
     def of(
@@ -221,6 +226,7 @@ class World:
             self._index(record)
             self._expect(record)
             self.preemptible.enter(record)
+            self.groups.enter(record)
         if at := due(record):
             insort(self.deadlines, (at, job))
         self._count(record, 1)
@@ -243,6 +249,7 @@ class World:
         _discard(self.deadlines, (due(record), job))
         self._count(record, -1)
         self.preemptible.leave(record)
+        self.groups.leave(record)
         self._unexpect(job)
         self._unwait(record)
 
@@ -306,7 +313,7 @@ class World:
         return BucketKey(record.spec.queue, record.account, record.user, self.shape(record))
 
     def shape(self, record: Record) -> Shape:
-        return Shape(demands_of(record), self.estimate_s(record))
+        return Shape(demands_of(record), self.estimate_s(record), record.spec.freeze_with)
 
     def _bucket(self, key: BucketKey) -> tuple[int, bool]:
         """(offset, open) of a bucket now."""
@@ -329,11 +336,16 @@ class World:
         return self.rank(record)[0] - self.offset_of(record)
 
     def standing_of_frozen(self, record: Record) -> int:
-        """Behind the one that it made room for, while that waits for it."""
-        head = self.live.get(record.preempted_by)
-        if head is None or not (head.job in self.lines or (head.state is State.FROZEN and not head.pause_holds)):
-            return self.standing(record)
-        return max(self.standing(record), self.standing(head) + 1)
+        """The best of its group; behind the one that they made room for, while that waits for it."""
+        mates = self.groups.coming_with(record)
+        heads = [head for mate in mates if (head := self._waiting(mate.preempted_by)) is not None]
+        return max([min(map(self.standing, mates)), *(self.standing(head) + 1 for head in heads)])
+
+    def _waiting(self, job: int) -> Record | None:
+        record = self.live.get(job)
+        if record is None or job in self.lines or (record.state is State.FROZEN and not record.pause_holds):
+            return record
+        return None
 
     def limit_of_user(self, key: BucketKey, limits: Limits | None = None) -> Reason | None:
         queue = self._queues.get(key.queue)

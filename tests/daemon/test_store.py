@@ -310,7 +310,7 @@ async def test_policy_and_usage_are_changed_with_the_journal_and_survive_a_resta
     ("damage", "says"),
     [
         ("UPDATE used SET cpu_s = cpu_s + 1", "in what users have used"),
-        ('UPDATE policy SET policy = \'{"backfill":"off"}\'', "in the policy"),
+        ("UPDATE policy SET policy = '{\"backfill\":\"off\"}'", "in the policy"),
     ],
 )
 async def test_a_policy_or_usage_that_differs_is_found_by_the_full_check(

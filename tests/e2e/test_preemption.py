@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from pathlib import Path
+from typing import Any
 
 from installation import Installation
 
@@ -62,27 +64,63 @@ def test_an_urgent_job_freezes_what_is_in_its_way(site: Installation) -> None:
 
 def test_memory_that_victims_do_not_keep_is_given_to_the_urgent_one(site: Installation) -> None:
     """Each may take four tenths of the host's memory and keeps some MiB; half of it is wanted, on all CPUs."""
-    folder = site.folder / "go"
-    folder.mkdir(exist_ok=True)
-    mount = f'mounts = [{{ source = "{folder}", target = "/go" }}]\n'
     cpus = len(os.sched_getaffinity(0))
     host = json.loads(site.cli("show", "--host", "--json").stdout)
     mib = sum(node["memory_bytes"] for node in host["nodes"]) * 9 // 10 >> 20
-
-    def submit(priority: int, cpus: float, tenths: int) -> int:
-        resources = f'[resources]\ncpus = {cpus}\nmemory = "{mib * tenths // 10}MiB"\n[placement]\nnuma = "any"\n'
-        return site.submit(f"priority = {priority}\ncommand = {json.dumps(WAIT)}\n{mount}{resources}")
-
-    large = [submit(10, cpus / 2, 4) for _ in range(2)]
+    folder = a_folder(site, "large")
+    large = [waiting(site, folder, 10, cpus / 2, mib * 4 // 10) for _ in range(2)]
     for job in large:
         site.until(job, "running")
-    urgent = submit(90, cpus, 5)
+    urgent = waiting(site, folder, 90, cpus, mib // 2)
     site.until(urgent, "running")
     for job in large:
         assert site.until(job, "frozen")["preempted_by"] == urgent
-        lines = [json.loads(line) for line in site.cli("events", "--job", str(job)).stdout.splitlines()]
-        (counted,) = (line["resident_bytes"] for line in lines if line["kind"] == "preempted")
+        (counted,) = (each["resident_bytes"] for each in events(site, job) if each["kind"] == "preempted")
         assert counted < 64 << 20
     (folder / "urgent-over").touch()
     for job in (urgent, *large):
         assert site.wait(job) == 0, site.output(job, "--stderr")
+
+
+def test_jobs_that_talk_to_each_other_stand_still_and_go_on_together(site: Installation) -> None:
+    """One CPU is wanted, and both give theirs."""
+    folder = a_folder(site, "pair")
+    cpus = len(os.sched_getaffinity(0))
+    pair = [waiting(site, folder, 10, cpus / 2, 64, 'freeze_with = "pair"\n', until="pair-over") for _ in range(2)]
+    for job in pair:
+        site.until(job, "running")
+    urgent = waiting(site, folder, 90, min(1, cpus / 2), 64)
+    site.until(urgent, "running")
+    for job in pair:
+        assert site.until(job, "frozen")["preempted_by"] == urgent
+    (folder / "urgent-over").touch()
+    assert site.wait(urgent) == 0
+    for job in pair:
+        assert site.until(job, "running")["freezes"] == 1
+    (folder / "pair-over").touch()
+    for job in pair:
+        assert site.wait(job) == 0, site.output(job, "--stderr")
+    kinds = [[each["kind"] for each in events(site, job)] for job in pair]
+    assert kinds[0] == kinds[1] and kinds[0].count("preempted") == kinds[0].count("thawed") == 1
+
+
+def a_folder(site: Installation, name: str) -> Path:
+    folder = site.folder / name
+    folder.mkdir()
+    return folder
+
+
+def waiting(
+    site: Installation, folder: Path, priority: int, cpus: float, mib: int, more: str = "", until: str = "urgent-over"
+) -> int:
+    """A job that ends when the file is there."""
+    command = ["sh", "-c", f"until [ -e /go/{until} ]; do sleep 0.05; done"]
+    resources = f'[resources]\ncpus = {cpus}\nmemory = "{mib}MiB"\n[placement]\nnuma = "any"\n'
+    return site.submit(
+        f'name = "waiting"\npriority = {priority}\ncommand = {json.dumps(command)}\n{more}'
+        f'mounts = [{{ source = "{folder}", target = "/go" }}]\n{resources}'
+    )
+
+
+def events(site: Installation, job: int) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in site.cli("events", "--job", str(job)).stdout.splitlines()]

@@ -38,7 +38,7 @@ def doctor(env: dict[str, str], *before: str, status: int | None = None) -> dict
     """`before`: a shell command in a mount namespace of its own, before the doctor looks."""
     argv = [*DOCTOR, "--json"]
     if before:
-        argv = ["unshare", "--mount", "sh", "-e", "-c", f'{"; ".join(before)}; exec "$@"', "sh", *argv]
+        argv = ["unshare", "--mount", "sh", "-e", "-c", f"{'; '.join(before)}; exec \"$@\"", "sh", *argv]
     done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode in (0, 3) and done.stderr == "", done.stderr
     assert status is None or done.returncode == status, done.stdout

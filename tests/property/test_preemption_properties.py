@@ -163,6 +163,49 @@ def may_be_frozen(sim: Simulation, record: Record, head: Record) -> bool:
     )
 
 
+TALKING = st.builds(
+    a_job,
+    cpus=st.sampled_from([1, 1, 2, 0.5]),
+    memory=st.sampled_from([1 * MIB, 500 * MIB]),
+    priority=st.sampled_from([0, 20, 40, 60, 80]),
+    freeze_with=st.sampled_from(["", "one", "one", "other"]),
+)
+MEETINGS = st.lists(
+    st.tuples(st.lists(TALKING, max_size=3), st.sampled_from([1.0, 20.0, 200.0]), st.integers(0, 3)), max_size=10
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(HOSTS, MEETINGS, RULES)
+def test_who_talks_to_each_other_stands_still_together(host: Any, meetings: list[Any], rules: Preemption) -> None:
+    sim = Simulation(Capacity.of(host), a_policy(rules))
+    for specs, seconds, number in meetings:
+        for spec in specs:
+            sim.submit(spec)
+        until_quiet(sim)
+        nobody_goes_on_alone(sim)
+        sim.tick(seconds)
+        if number:
+            end_one(sim, number)
+    for _ in range(3 * len(sim.records) + 3):
+        until_quiet(sim)
+        nobody_goes_on_alone(sim)
+        end_one(sim, 0)
+        sim.tick(1.0)
+    for record in sim.records.values():
+        if allocate(Ledger(sim.capacity), demand_of(record.spec)) is not None:
+            assert record.state.final, f"{record.job} is {record.state}: {sim.decide().verdict(record)}"
+
+
+def nobody_goes_on_alone(sim: Simulation) -> None:
+    states: dict[str, set[State]] = {}
+    for record in sim.records.values():
+        if record.spec.freeze_with and record.state.on_node:
+            states.setdefault(record.spec.freeze_with, set()).add(record.state)
+    assert all(len(those) == 1 for those in states.values()), states
+    event(f"groups that stand still: {sum(those == {State.FROZEN} for those in states.values())}")
+
+
 ARRIVALS = st.lists(
     st.tuples(st.lists(st.integers(0, 9), max_size=3), st.sampled_from([1.0, 3600.0, 20000.0]), st.integers(0, 2)),
     max_size=12,

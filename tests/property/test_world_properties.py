@@ -47,6 +47,7 @@ SPECS = st.builds(
     on_lost=st.sampled_from(["fail", "requeue"]),
     array=st.sampled_from([None, None, None, parse_array("0-4"), parse_array("0-4%2")]),
     depends=st.builds(Depends, on_never=st.sampled_from(["cancel", "wait"])),
+    freeze_with=st.sampled_from(["", "", "group"]),
     retry=st.sampled_from(
         [Retry(), Retry(most=2, memory_factor=2.0, memory_most_bytes=GIB), Retry(most=1, on=("start",))]
     ),

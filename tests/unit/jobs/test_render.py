@@ -52,11 +52,8 @@ def ended(state: str, status: int | None, **changed: Any) -> Job:
     [
         (a_job(), "queued", ""),
         (a_job(waits_for=("cpus: 2 wanted, 0 free", "more")), "queued", "cpus: 2 wanted, 0 free"),
-        (
-            a_job(attempt=2, reason="retry 2 of 3, after exit status 1", waits_for=("not before 12:00", "more")),
-            "queued",
-            "retry 2 of 3, after exit status 1; not before 12:00",
-        ),
+        (a_job(attempt=2, reason="retry 2 of 3, after exit status 1", waits_for=("not before 12:00", "more")), "queued",
+         "retry 2 of 3, after exit status 1; not before 12:00"),
         (a_job(state="held", holds=("owner",)), "held", ""),
         (a_job(state="held", holds=("operator", "owner")), "held", "by an operator"),
         (running(state="starting"), "starting", ""),

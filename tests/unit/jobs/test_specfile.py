@@ -44,6 +44,7 @@ submit_dir = "none"
 priority = 50
 queue = "night"
 account = "physics"
+freeze_with = "solver"
 time_limit = "2h"
 stop = { signal = "TERM", grace = "30s" }
 [env]
@@ -94,6 +95,7 @@ def test_every_key() -> None:
         time_limit_s=7200.0,
         queue="night",
         account="physics",
+        freeze_with="solver",
         stop=Stop("TERM", 30.0),
         env=(("LEVEL", "9"),),
         image=Image("host", 2 << 30),

@@ -44,9 +44,7 @@ def text(machine: Machine, width: int = 100) -> str:
 
 
 def test_text() -> None:
-    assert (
-        text(EXAMPLE)
-        == """\
+    assert text(EXAMPLE) == """\
 one: 2 memory nodes, 8 cores, 16 CPUs, 16.0GiB
 
 no socket
@@ -63,7 +61,6 @@ C  job 9 encode of alice, frozen: CPUs 8-9; memory: node 1 3.0GiB
 d  job 10 encode of alice, running: CPUs 4, shared, 0.5 in all; memory: none
 e  job 11 encode of alice, running: CPUs 4, shared, 0.25 in all; memory: none
 f  somebody else's job, running: CPUs 6; memory: none"""
-    )
 
 
 def test_many_jobs_have_letters_of_one_length() -> None:
@@ -133,7 +130,7 @@ def test_cells_do_not_overlap_and_lie_inside() -> None:
             assert abs(x - other_x) >= topology_svg.CELL_WIDTH or abs(y - other_y) >= topology_svg.CELL_HEIGHT
 
 
-@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a\"b'c&d", "]]>\x1b[31m", "\u202e", "naïve \U0001f600"])
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", 'a"b\'c&d', "]]>\x1b[31m", "\u202e", "naïve \U0001f600"])
 def test_names_of_users_are_text_and_nothing_else(name: str) -> None:
     machine = a_machine(a_host(), a_job(1, 0, name=name))
     picture = ElementTree.fromstring(topology_svg.draw(view_of(machine)))
