@@ -49,7 +49,7 @@ class MakingRoom:
         if place is None and head is not None:
             world = self.world
             choice = choose(later, head, running, world.policy, self.now, world.resident, world.offset_of,
-                            world.groups.running_with)  # fmt: skip
+                            world.groups.running_with if world.groups.members else None)  # fmt: skip
             place = choice.placement
             for chosen in choice.victims:
                 self._chosen.add(chosen.job)
