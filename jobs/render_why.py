@@ -14,7 +14,7 @@ def page(why: Why, look: Look, *, supposed: bool = False) -> str:
     """`supposed`: of a job that asks for something else."""
     name = f" ({printable(why.name)})" if why.name else ""
     lines = [look.bold(f"job {why.job}{name} {_headline(why, supposed)}")]
-    rows = [(_label(lack), _lack(lack, why)) for lack in why.lacks]
+    rows = [(printable(_label(lack)), _lack(lack, why)) for lack in why.lacks]
     if why.verdict == "not now":
         rows.append(("order", _order(why)))
         rows.append(("start", _start(why)))
@@ -41,7 +41,8 @@ def _headline(why: Why, supposed: bool) -> str:
 
 
 def _label(lack: Lack) -> str:
-    return lack.dimension.split(":")[0]
+    kind, _, name = lack.dimension.partition(":")
+    return name if kind == "generic" else kind
 
 
 def _lack(lack: Lack, why: Why) -> str:

@@ -446,6 +446,6 @@ class _Round:
 
     def decision(self) -> Decision:
         actions = (*self.actions, *self.making.actions)
-        going = {action.job: Going(type(action).__name__) for action in actions}
+        going = {each.job: Going(type(each).__name__) for each in actions if not isinstance(each, Reprioritise)}
         return Decision(actions, tuple(self.backfill.claims), self.world, self.free, self.limits, self.world.shut,
                         going, self.blocked, self.frozen, self.making.victims_of, self.behind, self._ends)  # fmt: skip

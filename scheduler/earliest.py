@@ -47,7 +47,9 @@ def earliest(world: World, decision: Decision, record: Record, reasons: Sequence
             case "dependency":
                 known = [_expected_end(world, decision, job) for job in reason.blockers]
                 ends = [end for end in known if end is not None]
-                if not known or len(ends) < len(known):
+                if not known:
+                    return Start(why="what it depends on can never hold; cancel it, or submit it again without that")
+                if len(ends) < len(known):
                     return Start(why="nobody knows when what it depends on will have ended")
                 at = max(at, *ends)
                 used += reason.blockers

@@ -134,7 +134,8 @@ def explain(world: World, record: Record, now: float) -> Explanation:
         return Explanation(verdict, placement=place)
     match verdict:
         case Going():
-            return Explanation(verdict, start=Start(now, "the clock"), placement=place)
+            start = Start(now, "the clock") if place is not None else Start(why="this round ends it")
+            return Explanation(verdict, start=start, placement=place)
         case Never(reason):
             return Explanation(verdict, start=Start(why=reason))
         case NotNow(reasons):

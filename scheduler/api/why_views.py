@@ -39,7 +39,7 @@ def why_view(answer: Answer, peer: Owner, access: Access) -> Why:
 
 def _word(verdict: Verdict | None) -> str:
     match verdict:
-        case Going():
+        case Going("Place" | "ThawPlace"):
             return "starts"
         case NotNow():
             return "not now"

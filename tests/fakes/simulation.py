@@ -23,9 +23,9 @@ from tests.builders import ALICE
 class Simulation:
     """`now` moves by `tick`; the node reports what the test asks for."""
 
-    def __init__(self, capacity: Capacity, policy: Policy | None = None) -> None:
+    def __init__(self, capacity: Capacity, policy: Policy | None = None, *, now: float = 1000.0) -> None:
         self.capacity = capacity
-        self.now = 1000.0
+        self.now = now
         self.world = World.of(capacity, policy=policy, now=self.now)
         self.records: dict[int, Record] = {}
         self.history: list[ev.Event] = []

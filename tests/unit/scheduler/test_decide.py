@@ -148,6 +148,13 @@ def test_a_held_job_says_who_holds_it() -> None:
     assert sim.decide().verdict(sim.records[job]) == NotNow((Reason("held", 1, 0, detail="held by its owner"),))
 
 
+def test_new_weights_of_a_frozen_job_do_not_hide_who_holds_it() -> None:
+    sim = a_simulation()
+    job = frozen(sim)
+    sim.happen(ev.PriorityChanged(job, cpu_weight=300))
+    assert sim.decide().verdict(sim.records[job]) == NotNow((Reason("held", 1, 0, detail="held by its owner"),))
+
+
 def test_jobs_of_one_shape_share_a_verdict() -> None:
     sim = a_simulation(cpus_per_node=2)
     for _ in range(5):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ import pytest
 
 from jobs import events as ev
 from jobs.events import Owner
-from jobs.policy import Limits, Policy, Queue
+from jobs.policy import Limits, Policy, Queue, Reservation
 from jobs.render import Look
 from jobs.render_why import page
+from jobs.spec import Depends, Moment
 from scheduler.api.access import Access
 from scheduler.api.why_views import why_view
 from scheduler.explain import answer, best, cheapest
-from tests.builders import ALICE, BOB, GIB, MIB, a_capacity, a_job
+from tests.builders import ALICE, BOB, GIB, MIB, a_capacity, a_job, licences
 from tests.fakes.simulation import Simulation
 
 PAGE = Path(__file__).parents[3] / "docs" / "howto" / "why.md"
+NOW = 1780304400.0  # 2026-06-01 09:00 UTC
 ROOT = Owner(0, 0, name="root")
 Situation = Callable[[], tuple[Simulation, int]]
 SITUATIONS: dict[str, Situation] = {}
@@ -35,7 +38,7 @@ def situation(title: str) -> Callable[[Situation], Situation]:
 
 
 def a_site(policy: Policy | None = None, **host: Any) -> Simulation:
-    return Simulation(a_capacity(**{"cpus_per_node": 4, "memory_per_node": 8 * GIB, **host}), policy)
+    return Simulation(a_capacity(**{"cpus_per_node": 4, "memory_per_node": 8 * GIB, **host}), policy, now=NOW)
 
 
 def running(sim: Simulation, **spec: Any) -> int:
@@ -89,6 +92,14 @@ def _() -> tuple[Simulation, int]:
     return sim, sim.submit(a_job(cpus=1, hugepages=((2 * MIB, 32),), name="train"))
 
 
+@situation("All licences are taken")
+def _() -> tuple[Simulation, int]:
+    sim = a_site(generic=[licences(2)])
+    for name in ("mesh", "solve"):
+        running(sim, cpus=1, generic={"licence": 1}, name=name, time_limit_s=1800)
+    return sim, sim.submit(a_job(cpus=1, generic={"licence": 1}, name="train"))
+
+
 @situation("A user's limit in a queue")
 def _() -> tuple[Simulation, int]:
     sim = a_site(Policy(queues=(Queue(per_user=Limits(cpus=2)),)))
@@ -103,6 +114,29 @@ def _() -> tuple[Simulation, int]:
     return sim, sim.submit(a_job(cpus=1, queue="night", name="train"))
 
 
+@situation("It waits for another job")
+def _() -> tuple[Simulation, int]:
+    sim = a_site()
+    before = running(sim, cpus=1, name="prepare", time_limit_s=900)
+    return sim, sim.submit(a_job(cpus=1, name="train"), needs=[("afterok", before)])
+
+
+@situation("What it waits for can never hold")
+def _() -> tuple[Simulation, int]:
+    sim = a_site()
+    before = running(sim, cpus=1, name="prepare")
+    job = sim.submit(a_job(cpus=1, name="train", depends=Depends(on_never="wait")), needs=[("afterok", before)])
+    sim.report(before, "exited", status=1)
+    sim.report(before, "cleaned")
+    return sim, job
+
+
+@situation("It may not begin yet")
+def _() -> tuple[Simulation, int]:
+    sim = a_site()
+    return sim, sim.submit(a_job(cpus=1, name="train", begin=Moment(after_s=5400)))
+
+
 @situation("Somebody who waits longer has room kept")
 def _() -> tuple[Simulation, int]:
     sim = a_site()
@@ -110,6 +144,12 @@ def _() -> tuple[Simulation, int]:
     sim.submit(a_job(cpus=4, name="big", time_limit_s=3600), owner=BOB)
     sim.tick(1)
     return sim, sim.submit(a_job(cpus=1, name="train", time_limit_s=7200))
+
+
+@situation("CPUs are reserved")
+def _() -> tuple[Simulation, int]:
+    sim = a_site(Policy(reservations=(Reservation("maintenance", NOW + 1800, 7200),)))
+    return sim, sim.submit(a_job(cpus=1, name="train", time_limit_s=3600))
 
 
 @situation("An operator holds it")
@@ -121,6 +161,16 @@ def _() -> tuple[Simulation, int]:
 
 
 # ── what the page says is what is said ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Times of day are told in the zone of the host."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.mark.parametrize("title", SITUATIONS)
