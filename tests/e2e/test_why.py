@@ -31,7 +31,7 @@ def small(site: Installation, name: str, keys: str = "", **options: int) -> int:
 def lines(site: Installation, job: int) -> dict[str, str]:
     """The page of `jobs why`, by its labels; "" is the first line."""
     first, *rows = site.cli("why", str(job)).stdout.splitlines()
-    return {"": first} | {label: text for label, text in (row.strip().split("  ", 1) for row in rows)}
+    return {"": first} | dict(row.strip().split("  ", 1) for row in rows)
 
 
 def test_no_cpu_is_free_now(site: Installation, full: int) -> None:
