@@ -13,11 +13,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
-from jobs import errors, protocol, protocol_queues
+from jobs import errors, protocol, protocol_blame, protocol_queues
 from jobs.unix_http import Connection, HungUp, Response
 
 if TYPE_CHECKING:
     from jobs.inspection import Snapshot
+
+REPLAY_S = 300.0  # an answer about the past may take so long on a busy host
 
 T = TypeVar("T")
 
@@ -58,8 +60,14 @@ class Client:
     def job(self, job: str | int) -> protocol.Job:
         return self._job(lambda: self.call("GET", f"/v1/jobs/{_part(job)}"))
 
-    def why(self, job: str | int) -> protocol.Why:
-        return protocol.decode_why(self._patiently(lambda: self.call("GET", f"/v1/jobs/{_part(job)}/why")))
+    def why(self, job: str | int, at: float | None = None) -> protocol.Why:
+        """`at`: as it was then, wall clock."""
+        target = f"/v1/jobs/{_part(job)}/why" + ("" if at is None else f"?at={at:.6f}")
+        return protocol.decode_why(self._patiently(lambda: self.call("GET", target, timeout_s=REPLAY_S)))
+
+    def blame(self, job: str | int) -> protocol_blame.Blame:
+        target = f"/v1/jobs/{_part(job)}/blame"
+        return protocol_blame.decode_blame(self._patiently(lambda: self.call("GET", target, timeout_s=REPLAY_S)))
 
     def inspect(self, job: str | int) -> Snapshot:
         """Its processes now. Raises Refused for a job that has none."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from jobs.host import Topology, topology_from_json
 from jobs.needs import Need, need_from_json
 from jobs.placement import Placement
 from jobs.placement import from_json as placement_from_json
@@ -290,6 +291,20 @@ class CleanedUp(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DaemonStarted(Event):
+    """What the host could give from then on, and who decided: evidence for answers about the past. `job` is 0."""
+
+    kind = "daemon_started"
+    version: str  # of the product
+    decide_version: int
+    topology: Topology
+    reserve_bytes: int  # kept for the host
+    max_jobs: int
+    node_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyEvent(Event):
     """Of the operators' policy and of no job: `job` is 0. Meaning: jobs/policy_changes."""
 
@@ -335,6 +350,7 @@ KINDS: dict[str, type[Event]] = {
         Submitted, TaskMade, TaskBegun, TaskEnded, TasksDropped, HoldReleased, Placed, Started, StartFailed,
         PauseRequested, ResumeRequested, Preempted, Frozen, FreezeFailed, ThawPlaced, Thawed, Warned, PriorityChanged,
         CancelRequested, Exited, Lost, CleanedUp, PolicyChanged, QueueChanged, ReservationAdded, ReservationRemoved,
+        DaemonStarted,
     )
 }  # fmt: skip
 
@@ -363,6 +379,8 @@ def load(data: dict[str, Any]) -> Event:
         values["needs"] = tuple(need_from_json(need) for need in values["needs"])
     if "policy" in values:
         values["policy"] = policy_from_json(values["policy"])
+    if "topology" in values:
+        values["topology"] = topology_from_json(values["topology"])
     if "reservation" in values:
         values["reservation"] = reservation_from_json(values["reservation"])
     for name in ("leftovers", "carriers", "notes", "indexes"):

@@ -311,6 +311,7 @@ class Lack:
     available: float = 0.0
     unit: str = ""
     blockers: tuple[int, ...] = ()  # jobs
+    others: int = 0  # how many more jobs have what it lacks
 
 
 @dataclass
@@ -355,6 +356,7 @@ class Why:
     cpus: tuple[int, ...] = ()  # where it starts
     mems: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    past: bool = False  # asked about a time that is over
 
 
 @dataclass

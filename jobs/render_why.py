@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from jobs import cpuset
 from jobs.protocol import Blocker, Lack, Remedy, Why
 from jobs.render import Look, printable
@@ -13,7 +15,8 @@ MOST_NAMED = 4  # blockers told in a line
 def page(why: Why, look: Look, *, supposed: bool = False) -> str:
     """`supposed`: of a job that asks for something else."""
     name = f" ({printable(why.name)})" if why.name else ""
-    lines = [look.bold(f"job {why.job}{name} {_headline(why, supposed)}")]
+    then = time.strftime(" at %Y-%m-%d %H:%M:%S", time.localtime(why.at)) if why.past else ""
+    lines = [look.bold(f"job {why.job}{name} {_headline(why, supposed)}{then}")]
     rows = [(printable(_label(lack)), _lack(lack, why)) for lack in why.lacks]
     if why.verdict == "not now":
         rows.append(("order", _order(why)))
@@ -29,6 +32,8 @@ def page(why: Why, look: Look, *, supposed: bool = False) -> str:
 
 
 def _headline(why: Why, supposed: bool) -> str:
+    if why.past:
+        return _headline_then(why)
     would = "would" if supposed else ""
     match why.verdict:
         case "starts":
@@ -38,6 +43,17 @@ def _headline(why: Why, supposed: bool) -> str:
         case "not now":
             return f"{would or 'does'} not {'start' if supposed else 'run'} now"
     return f"is {why.state.replace('_', ' ')}; it does not wait for the scheduler"
+
+
+def _headline_then(why: Why) -> str:
+    match why.verdict:
+        case "starts":
+            return "was about to start"
+        case "never":
+            return "could never run on this host"
+        case "not now":
+            return "did not run"
+    return f"was {why.state.replace('_', ' ')}"
 
 
 def _label(lack: Lack) -> str:
@@ -55,7 +71,7 @@ def _held_by(lack: Lack, why: Why) -> str:
         return ""
     known = {blocker.job: blocker for blocker in why.blockers}
     told = [_blocker(known.get(job) or Blocker(job, ""), why.at) for job in lack.blockers[:MOST_NAMED]]
-    more = len(lack.blockers) - len(told)
+    more = len(lack.blockers) + lack.others - len(told)
     by = {"order": "for", "dependency": "on", "preemption": "from"}.get(_label(lack), "held by")
     return f"; {by} {', '.join(told)}" + (f" and {more} more" if more else "")
 
@@ -92,10 +108,17 @@ def _start(why: Why) -> str:
 def _remedies(why: Why, look: Look, supposed: bool) -> list[tuple[str, str]]:
     if supposed:
         return []
+    if why.past:
+        return [(f"{'or ' if number else ''}then", _changed(remedy)) for number, remedy in enumerate(why.remedies[:3])]
     found = [
         (f"{'or ' if number else ''}now", _remedy(remedy, why, look)) for number, remedy in enumerate(why.remedies)
     ]
     return found[:3]
+
+
+def _changed(remedy: Remedy) -> str:
+    """What would have started it."""
+    return f"it would have started with {remedy.what.replace('_', ' ')} {printable(remedy.value)}"
 
 
 def _remedy(remedy: Remedy, why: Why, look: Look) -> str:

@@ -10,7 +10,7 @@ class Reason:
     """One dimension that is short. `unit`: "cpus" | "bytes" | "pages" | "ports" | "jobs" | "" | the name of
     a generic resource.
 
-    `blockers`: jobs that hold what is wanted, at most `MOST_BLOCKERS`, lowest id first.
+    `blockers`: jobs that hold what is wanted, at most `MOST_BLOCKERS`, lowest id first; `others`: how many more do.
     """
 
     dimension: str  # "cpus", "memory", "hugepages:2097152", "generic:gpu", "port:8080/tcp", "jobs", "order"
@@ -19,6 +19,7 @@ class Reason:
     unit: str = ""
     blockers: tuple[int, ...] = ()
     detail: str = ""
+    others: int = 0
 
     def __str__(self) -> str:
         behind = f", held by {', '.join(f'job {job}' for job in self.blockers)}" if self.blockers else ""

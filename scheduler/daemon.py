@@ -14,14 +14,16 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
+from importlib.metadata import version
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from config.settings import Settings
 from jobs import policyfile, specfile
-from jobs.errors import HostError, UserError
-from jobs.events import Event, Exited, Lost, Owner, StartFailed
+from jobs.errors import HostError, JobsError, UserError
+from jobs.events import DaemonStarted, Event, Exited, Lost, Owner, StartFailed
+from jobs.host import Topology
 from jobs.ids import ExecutionId
 from jobs.record import Record
 from jobs.spec import JobSpec
@@ -35,6 +37,7 @@ from scheduler.api.parts import Parts
 from scheduler.api.server import bind, serve
 from scheduler.capacity import Capacity
 from scheduler.clock import SystemClock
+from scheduler.decide import DECIDE_VERSION
 from scheduler.explaining import Explaining
 from scheduler.loop import Loop
 from scheduler.node import inventory
@@ -43,6 +46,7 @@ from scheduler.node.host import Host, fill_pools, make_folders, open_host, probe
 from scheduler.node.supervisor import Supervisor
 from scheduler.queues import Queues
 from scheduler.reconcile import Abandon, Adopt, CleanUp, Kill, Reset, reconcile
+from scheduler.remembering import Remembering
 from scheduler.resolving import outcomes
 from scheduler.sampling import Sampling
 from scheduler.store import Store
@@ -95,6 +99,7 @@ async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None
         writer = Writer(store, world, clock, least_job=inventory.highest_job(settings))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.run, name="writer")
+            tasks.start_soon(_note_start, writer, settings, seen, capacity, clock.wall())
             async with open_host(settings, caps, seen, writer.report, tasks) as host:
                 queues = Queues(world, writer, clock, partial(policyfile.load, settings.policy_file))
                 await queues.load_at_start()
@@ -118,6 +123,7 @@ async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None
                         access=Access(_operators(settings)),
                         explain=_explainer(loop),
                         explaining=Explaining(world, clock),
+                        remembering=Remembering(store.path, clock),
                         topology=seen,
                         capacity=capacity,
                         queues=queues,
@@ -140,6 +146,16 @@ async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None
             os.unlink(settings.socket)
         with anyio.CancelScope(shield=True):  # its threads would outlive the loop
             await store.close()
+
+
+async def _note_start(writer: Writer, settings: Settings, seen: Topology, capacity: Capacity, now: float) -> None:
+    """Evidence for questions about the past; without it they are refused, and nothing else is."""
+    event = DaemonStarted(0, version("jobsctl"), DECIDE_VERSION, seen, parse_size(settings.reserve_memory),
+                          capacity.max_jobs, capacity.node_id, now)  # fmt: skip
+    try:
+        await writer.report(event)
+    except JobsError as error:
+        log.warning("this start is not in the journal: %s", error)
 
 
 async def take_over(host: Host, node: Supervisor, world: World, writer: Writer, now: float) -> None:

@@ -79,8 +79,9 @@ def _nodes(capacity: Capacity, demand: Demand) -> list[NumaNode]:
     return [node for node in capacity.nodes if isinstance(demand.numa, str) or node.id in demand.numa]
 
 
-def _some(jobs: Iterable[int]) -> tuple[int, ...]:
-    return tuple(sorted({job for job in jobs if job > 0})[:MOST_BLOCKERS])  # negative: an earmark, see `order`
+def _held(reason: Reason, jobs: Iterable[int]) -> Reason:
+    found = sorted({job for job in jobs if job > 0})  # negative: an earmark, see `order`
+    return replace(reason, blockers=tuple(found[:MOST_BLOCKERS]), others=max(0, len(found) - MOST_BLOCKERS))
 
 
 def _touches(hold: Hold, cpus: set[int]) -> bool:
@@ -95,7 +96,7 @@ def _jobs(free: Ledger) -> list[Reason]:
 
 def _ports(free: Ledger, demand: Demand, job: int) -> list[Reason]:
     return [
-        Reason(f"port:{port}/{protocol}", 1, 0, "ports", _some(holders))
+        _held(Reason(f"port:{port}/{protocol}", 1, 0, "ports"), holders)
         for protocol, port in demand.ports
         if (holders := free.ports.get((protocol, port), set()) - {job})
     ]
@@ -114,7 +115,7 @@ def _cpus(free: Ledger, demand: Demand, nodes: list[NumaNode]) -> list[Reason]:
         return []
     holders = (job for job, hold in free.holds.items() if _touches(hold, cpus))
     detail = f"cpus: {demand.wide} on whole cores wanted, {have} free" if demand.whole_cores else ""
-    return [Reason("cpus", demand.wide, have, "cpus", _some(holders), detail)]
+    return [_held(Reason("cpus", demand.wide, have, "cpus", detail=detail), holders)]
 
 
 def _memory(free: Ledger, demand: Demand, nodes: list[NumaNode], headroom: bool) -> list[Reason]:
@@ -124,7 +125,7 @@ def _memory(free: Ledger, demand: Demand, nodes: list[NumaNode], headroom: bool)
     ids = {node.id for node in nodes}
     holders = (job for job, hold in free.holds.items() if any(node in ids and size for node, size in hold.memory))
     detail = f"memory: {render_size(demand.memory_bytes)} wanted, {render_size(have)} free"
-    return [Reason("memory", demand.memory_bytes, have, "bytes", _some(holders), detail)]
+    return [_held(Reason("memory", demand.memory_bytes, have, "bytes", detail=detail), holders)]
 
 
 def _pages(free: Ledger, demand: Demand, nodes: list[NumaNode]) -> list[Reason]:
@@ -133,7 +134,7 @@ def _pages(free: Ledger, demand: Demand, nodes: list[NumaNode]) -> list[Reason]:
         have = sum(max(0, free.free_pages(node.id, size)) for node in nodes)
         if have < wanted:
             holders = (job for job, hold in free.holds.items() if any(row[1] == size for row in hold.pages))
-            found.append(Reason(f"hugepages:{size}", wanted, have, "pages", _some(holders)))
+            found.append(_held(Reason(f"hugepages:{size}", wanted, have, "pages"), holders))
     return found
 
 
@@ -144,5 +145,5 @@ def _generic(free: Ledger, demand: Demand) -> list[Reason]:
         have = sum(each.there and (name, number) not in free.generic for number, each in enumerate(instances))
         if have < wanted:
             holders = (job for (other, _), job in free.generic.items() if other == name)
-            found.append(Reason(f"generic:{name}", wanted, have, name, _some(holders)))
+            found.append(_held(Reason(f"generic:{name}", wanted, have, name), holders))
     return found

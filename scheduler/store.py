@@ -20,7 +20,7 @@ from jobs import record as record_
 from jobs import spec as spec_
 from jobs import states
 from jobs.errors import Conflict, HostError
-from jobs.events import Event, PolicyEvent, TaskMade
+from jobs.events import DaemonStarted, Event, PolicyEvent, TaskMade
 from jobs.plain import encode as encode_json
 from jobs.policy import Policy
 from jobs.policy_changes import advance_policy
@@ -61,6 +61,8 @@ class _Replayed:
     used: dict[Key, Used] = field(default_factory=dict)
 
     def apply(self, event: Event) -> None:
+        if isinstance(event, DaemonStarted):
+            return
         if isinstance(event, PolicyEvent):
             self.used.update(faded(self.used, event, self.policy))
             self.policy = advance_policy(self.policy, event)

@@ -17,7 +17,7 @@ import anyio
 import anyio.lowlevel
 
 from jobs.errors import HostError, JobsError, NoSuchJob, Unavailable, UserError, WrongState
-from jobs.events import Event, Placed, PolicyEvent, Submitted, TaskBegun, TaskMade, ThawPlaced
+from jobs.events import DaemonStarted, Event, Placed, PolicyEvent, Submitted, TaskBegun, TaskMade, ThawPlaced
 from jobs.ids import ExecutionId
 from jobs.needs import Need
 from jobs.placement import Placement
@@ -70,7 +70,7 @@ class _Turn:
     def __init__(self, world: World, store: Store, at: float, next_job: int) -> None:
         self.world, self._store, self.next_job = world, store, next_job
         self.batch = Batch(at)
-        self.steps: list[tuple[Event, Record | None, Record | None]] = []  # no records: a policy event
+        self.steps: list[tuple[Event, Record | None, Record | None]] = []  # no records: of no job
         self.policy = world.policy
         self._records: dict[int, Record] = {}
         self._expected: dict[int, Submitted] = {}
@@ -90,6 +90,12 @@ class _Turn:
         self.batch.texts.append(_checked(encode_event(event), "policy"))
         self.batch.jobs_of.append(event.job)
         self.batch.policy = self.policy = after
+        self.steps.append((event, None, None))
+
+    def note(self, event: DaemonStarted) -> None:
+        """Evidence that changes nothing. Raises UserError when it does not fit an entry."""
+        self.batch.texts.append(_checked(encode_event(event), "description of this host"))
+        self.batch.jobs_of.append(event.job)
         self.steps.append((event, None, None))
 
     def _queues_of_jobs(self) -> Iterator[tuple[int, str]]:
@@ -291,8 +297,7 @@ class Writer:
             for event, before, after in turn.steps:
                 if isinstance(event, PolicyEvent):
                     self._world.change_policy(event)
-                else:
-                    assert after is not None
+                elif after is not None:
                     self._world.apply(event, before, after)
         for request, value in answers:
             request.answer(value)
@@ -363,6 +368,9 @@ class Writer:
         return ids
 
     async def _report(self, turn: _Turn, event: Event) -> bool:
+        if isinstance(event, DaemonStarted):
+            turn.note(event)
+            return True
         try:
             turn.apply(event, await self._find(turn, event.job))
         except (Illegal, NoSuchJob) as error:

@@ -297,7 +297,7 @@ def error_table() -> str:
 
 def api() -> str:
     nothing: Any = None  # only the description is wanted; no route is called
-    parts = Parts(*[nothing] * 7, Access(), *[nothing] * 5)
+    parts = Parts(*[nothing] * 7, Access(), *[nothing] * 6)
     description = create_app(parts).openapi()
     lines = [
         MADE.format(source="scheduler/api/"), "# The API\n",

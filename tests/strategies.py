@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from jobs import events as ev
 from jobs.array import Array
+from jobs.host import Cache, CoreKind, Generic, Instance, NumaNode, Package, Topology, Withheld
 from jobs.needs import Need, Outcome
 from jobs.placement import Placement
 from jobs.policy import Limits, Policy, Preemption, Queue, Reservation, Share, Window
@@ -152,6 +153,20 @@ POLICIES = st.builds(
     timezone=TEXT,
     preemption=st.builds(Preemption, SMALL, TIMES, SMALL),
 )
+CPUS = st.lists(SMALL, max_size=3).map(tuple)
+TOPOLOGIES = st.builds(
+    Topology,
+    nodes=st.lists(st.builds(NumaNode, SMALL, CPUS, SIZES, st.just(((0, 10), (1, 20)))), max_size=2).map(tuple),
+    siblings=st.lists(CPUS, max_size=2).map(tuple),
+    caches=st.lists(st.builds(Cache), max_size=1).map(tuple),
+    kinds=st.lists(st.builds(CoreKind, TEXT, CPUS), max_size=2).map(tuple),
+    packages=st.lists(st.builds(Package, SMALL, CPUS, st.just(((0, 1), (2,)))), max_size=1).map(tuple),
+    withheld=st.lists(st.builds(Withheld, SMALL, st.sampled_from(["offline", "outside"])), max_size=1).map(tuple),
+    model=TEXT,
+    generic=st.lists(st.builds(Generic, TEXT, st.just((Instance(("/dev/gpu0",), 0), Instance()))), max_size=1).map(
+        tuple
+    ),
+)
 _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     "int": SMALL,
     "float": TIMES,
@@ -170,6 +185,7 @@ _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     "Policy": POLICIES,
     "QueueState": st.sampled_from(["open", "drained"]),
     "Reservation": RESERVATIONS,
+    "Topology": TOPOLOGIES,
     "Usage": st.builds(ev.Usage, cpu_s=TIMES, memory_peak_bytes=SIZES, stdout_bytes=SIZES),
 }
 

@@ -24,7 +24,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Submit": {"submit": "submit", "run": "run", "check": "check"},
     "Look": {"list": "listing", "show": "show", "logs": "logs", "wait": "wait", "events": "events",
              "inspect": "inspecting"},
-    "Ask": {"why": "why", "whatif": "whatif"},
+    "Ask": {"why": "why", "whatif": "whatif", "blame": "blame"},
     "Steer": {
         "cancel": "cancel", "pause": "pause", "resume": "resume", "hold": "hold", "release": "release",
         "priority": "priority", "exec": "execute",

@@ -44,12 +44,13 @@ def add(
     """Keep CPUs free, once or again and again."""
     from jobs import protocol_queues
     from jobs.cli.connect import daemon
+    from jobs.cli.moments import moment
     from jobs.cli.terminal import look, say
     from jobs.render_queues import reservation_line
     from jobs.units import parse_duration
 
     request = protocol_queues.Reserve(
-        name, _moment(begin), parse_duration(length), parse_duration(every) if every else 0.0, cpus,
+        name, moment("--from", begin), parse_duration(length), parse_duration(every) if every else 0.0, cpus,
         tuple(user.strip() for user in users.split(",") if user.strip()),
     )  # fmt: skip
     found = next(each for each in daemon().reserve(request).reservations if each.name == name)
@@ -90,20 +91,3 @@ def remove(
     for name in names:
         client.remove_reservation(name)
         say(f"removed reservation {name}")
-
-
-def _moment(text: str) -> float:
-    """Seconds since 1970. Raises UserError."""
-    import time
-    from datetime import datetime
-
-    from jobs.errors import UserError
-
-    if text == "now":
-        return time.time()
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise UserError(
-            f"--from: {text!r} is not a time", hint='write for example "2027-01-31 22:00", or now'
-        ) from None

@@ -21,6 +21,7 @@ from scheduler.explaining import Explaining
 from scheduler.fairshare import Standing
 from scheduler.ports import Node, Reader, Writer
 from scheduler.priority import Parts as Priority
+from scheduler.remembering import Remembering
 
 
 class ParseSpec(Protocol):
@@ -75,6 +76,7 @@ class Parts:
     access: Access
     explain: Explain
     explaining: Explaining
+    remembering: Remembering
     topology: Topology
     capacity: Capacity
     queues: Queues

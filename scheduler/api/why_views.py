@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from jobs import protocol_blame
 from jobs.events import Owner
 from jobs.protocol import Blocker, Lack, Remedy, Why
 from jobs.record import Record
 from jobs.verdict import Going, Never, NotNow, Reason, Verdict
 from scheduler.api.access import Access
+from scheduler.blame import Blame
 from scheduler.explain import Answer
 
 
-def why_view(answer: Answer, peer: Owner, access: Access) -> Why:
+def why_view(answer: Answer, peer: Owner, access: Access, *, past: bool = False) -> Why:
     """Jobs of others are told by their ids; what they are and whose, to operators."""
     record, found = answer.record, answer.explanation
     place = found.placement
@@ -34,6 +38,32 @@ def why_view(answer: Answer, peer: Owner, access: Access) -> Why:
         cpus=place.cpus if place else (),
         mems=place.mems if place else (),
         notes=answer.notes,
+        past=past,
+    )
+
+
+def blame_view(blame: Blame, blockers: Mapping[int, Record], peer: Owner, access: Access) -> protocol_blame.Blame:
+    """As of `why_view`: who they are only where the peer may know it."""
+    record = blame.record
+    known = {job: each for job, each in blockers.items() if access.operates(peer) or each.owner.uid == peer.uid}
+    return protocol_blame.Blame(
+        job=record.job,
+        state=str(record.state),
+        until=blame.until,
+        waited_s=blame.waited_s,
+        name=record.spec.name,
+        parts=tuple(
+            protocol_blame.BlamePart(
+                part.cause,
+                part.seconds,
+                part.job,
+                part.text,
+                name=known[part.job].spec.name if part.job in known else "",
+                owner=known[part.job].user if part.job in known else "",
+            )
+            for part in blame.parts
+        ),
+        notes=blame.notes,
     )
 
 
@@ -50,7 +80,9 @@ def _word(verdict: Verdict | None) -> str:
 
 def _lack(reason: Reason) -> Lack:
     text = str(Reason(reason.dimension, reason.wanted, reason.available, reason.unit, detail=reason.detail))
-    return Lack(reason.dimension, text, reason.wanted, reason.available, reason.unit, reason.blockers)
+    return Lack(
+        reason.dimension, text, reason.wanted, reason.available, reason.unit, reason.blockers, reason.others
+    )
 
 
 def _blocker(record: Record, end: float, known: bool) -> Blocker:

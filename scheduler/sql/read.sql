@@ -33,6 +33,15 @@ ORDER BY job DESC LIMIT :newest
 -- name: entries
 SELECT seq, epoch, at, prev_hash, hash, payload FROM entry WHERE seq > :after ORDER BY seq LIMIT :most
 
+-- name: size
+-- Bytes that a replay up to a time reads; SQLite knows a blob's length without reading it.
+SELECT coalesce(sum(length(payload)), 0) FROM entry WHERE at <= :until
+
+-- name: span
+-- From the first entry of a job to its last, or to the journal's end while it lives.
+SELECT min(seq), CASE WHEN (SELECT live FROM job WHERE job = :job) THEN (SELECT max(seq) FROM entry) ELSE max(seq) END
+FROM job_entry WHERE job = :job
+
 -- name: entries_of_job
 SELECT e.seq, e.epoch, e.at, e.prev_hash, e.hash, e.payload
 FROM job_entry j JOIN entry e ON e.seq = j.seq

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from installation import Installation
@@ -70,3 +71,34 @@ def test_a_user_is_told_of_jobs_of_others_by_their_ids(site: Installation, full:
     assert f"job {full} (running" in told and "full" not in told
     refused = site.cli("why", str(full), user=USER, check=False)
     assert refused.returncode != 0 and f"no job {full}" in refused.stderr
+
+
+def test_blame_and_the_past_from_the_journal() -> None:
+    with Installation() as site:
+        told_of_the_past(site)
+
+
+def told_of_the_past(site: Installation) -> None:
+    cpus = f'network.mode = "none"\n[resources]\ncpus = {len(os.sched_getaffinity(0))}\nmemory = "16MiB"\n'
+    wait = f'mounts = [{{ source = "{site.folder}", target = "/go" }}]\n'
+    first = site.submit(f'name = "first"\nscript = "until [ -e /go/on ]; do sleep 0.05; done"\n{wait}{cpus}')
+    site.until(first, "running")
+    job = site.submit(f'name = "second"\ncommand = ["true"]\n{cpus}', "--hold")
+    site.cli("release", str(job))
+    site.until(job, "queued")
+    site.kill_daemon()
+    site.start_daemon()
+    site.wait_ready()
+    then = str(datetime.now(UTC))
+    (site.folder / "on").touch()
+    assert site.wait(first, job) == 0, site.logs()
+    told = site.cli("blame", str(job)).stdout
+    assert re.search(rf"cpus +job {first} \(first, root\)", told) and "starting" in told and "held" in told
+    assert "note: the daemon was started again at" in told
+    blame = json.loads(site.cli("blame", "--json", str(job)).stdout)
+    assert sum(part["seconds"] for part in blame["parts"]) == pytest.approx(blame["waited_s"])
+    waited = site.show(job)["started_at"] - site.show(job)["submitted_at"]
+    assert blame["waited_s"] == pytest.approx(waited, abs=1.0)
+    past = site.cli("why", str(job), "--at", then).stdout
+    assert past.startswith(f"job {job} (second) did not run at ") and f"held by job {first} (first, running" in past
+    assert "not a time" in site.cli("why", str(job), "--at", "yore", check=False).stderr

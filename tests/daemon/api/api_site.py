@@ -41,6 +41,7 @@ from scheduler.clock import SystemClock
 from scheduler.explaining import Explaining
 from scheduler.ports import ExecTicket
 from scheduler.queues import Queues
+from scheduler.remembering import Remembering
 from scheduler.store import Store
 from scheduler.world import World
 from scheduler.writer import Writer
@@ -147,6 +148,7 @@ class ApiSite:
                 writer=self.writer, reader=self.store, node=self.node, parse=self._parse, admit=self._admit,
                 images=self.images, open_source=self._open, access=Access(OPERATORS_GID),
                 explain=lambda record: self.waits_for, explaining=Explaining(world, SystemClock()),
+                remembering=Remembering(str(self.folder / "journal.db"), SystemClock()),
                 topology=a_host(**host), capacity=a_capacity(**host),
                 queues=self.queues,
             )  # fmt: skip

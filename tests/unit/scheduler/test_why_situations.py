@@ -14,13 +14,16 @@ from jobs import events as ev
 from jobs.events import Owner
 from jobs.policy import Limits, Policy, Queue, Reservation
 from jobs.render import Look
+from jobs.render_blame import page as blame_page
 from jobs.render_why import page
 from jobs.spec import Depends, Moment
 from scheduler.api.access import Access
-from scheduler.api.why_views import why_view
+from scheduler.api.why_views import blame_view, why_view
+from scheduler.blame import Blame
 from scheduler.explain import answer, best, cheapest
 from tests.builders import ALICE, BOB, GIB, MIB, a_capacity, a_job, licences
 from tests.fakes.simulation import Simulation
+from tests.fakes.story import Story
 
 PAGE = Path(__file__).parents[3] / "docs" / "howto" / "why.md"
 NOW = 1780304400.0  # 2026-06-01 09:00 UTC
@@ -179,8 +182,45 @@ def test_the_page_shows_what_is_printed(title: str) -> None:
     assert told(sim, job) == texts_in_docs()[title]
 
 
+def a_story() -> tuple[Story, int, float]:
+    """A job that waited for two others, one after the other, and a time in between."""
+    story = Story(now=NOW)
+    first = story.submit(a_job(cpus=4, name="sim", time_limit_s=3600))
+    story.go_on()
+    job = story.submit(a_job(cpus=4, name="train"), hold=True)
+    story.tick(300)
+    story.happen(ev.HoldReleased(job, "owner"))
+    story.tick(1200)
+    then = story.now - 60
+    urgent = story.submit(a_job(cpus=4, name="demo", priority=90), owner=BOB)
+    story.ends(first)
+    story.go_on()
+    story.tick(600)
+    story.ends(urgent)
+    story.go_on()
+    return story, job, then
+
+
+def test_the_page_shows_who_delayed_it() -> None:
+    story, job, _ = a_story()
+    blaming = story.blame(job)
+    parts = blaming.parts()
+    blame = Blame(story.records[job], story.now, sum(part.seconds for part in parts), parts)
+    shown = blame_page(blame_view(blame, story.records, ALICE, Access()), Look(now=story.now))
+    assert shown == texts_in_docs()["Who delayed it"]
+
+
+def test_the_page_shows_the_past() -> None:
+    story, job, then = a_story()
+    past = story.past(then)
+    world, record = past.open(then), past.record(job)
+    assert world is not None and record is not None
+    why = why_view(answer(world, record, then), ALICE, Access(), past=True)
+    assert page(why, Look(now=story.now)) == texts_in_docs()["Why it did not run then"]
+
+
 def test_the_page_shows_nothing_else() -> None:
-    assert sorted(texts_in_docs()) == sorted(SITUATIONS)
+    assert sorted(texts_in_docs()) == sorted([*SITUATIONS, "Who delayed it", "Why it did not run then"])
 
 
 def test_jobs_of_others_are_told_by_their_ids_alone() -> None:
