@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -12,7 +13,7 @@ from jobs.ids import ExecutionId
 from jobs.needs import Need, need_from_json
 from jobs.placement import Placement
 from jobs.placement import from_json as placement_from_json
-from jobs.plain import plain
+from jobs.plain import defaults, plain
 from jobs.spec import JobSpec, resolved
 
 
@@ -43,6 +44,7 @@ class State(StrEnum):
 
 FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMED_OUT, State.OUT_OF_MEMORY, State.LOST})
 ON_NODE = frozenset({State.STARTING, State.RUNNING, State.FROZEN, State.THAWING})
+NO_USAGE = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Record:
     notes: tuple[str, ...] = ()  # what was asked for and the host cannot do
     exit_status: int | None = None
     reason: str = ""  # why it failed, was lost, or could not be frozen
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = NO_USAGE
     cleaned: bool = False  # the node let go of everything of the last attempt
     leftovers: tuple[str, ...] = ()
     home: Placement | None = None
@@ -162,37 +164,40 @@ class Record:
         return max(self.submitted_at, self.deadline_at - self.spec.time_limit_s) if self.deadline_at else 0.0
 
 
+_DEFAULTS = defaults(Record)
+
+
 def to_json(record: Record) -> dict[str, Any]:
-    """Everything but the spec, which never changes and is kept apart; only JSON types inside."""
-    data = plain(record)
+    """What is not as the defaults say, without the spec, which never changes and is kept apart."""
+    usual, data = _DEFAULTS, plain(record)
     del data["spec"]
-    data["pause_holds"] = sorted(record.pause_holds)
-    data["owner"], data["usage"] = plain(record.owner), plain(record.usage)
-    for name in ("placement", "home", "cancel"):
-        data[name] = plain(data[name]) if data[name] is not None else None
-    data["needs"] = [plain(need) for need in record.needs]
-    data["progress"] = plain(record.progress) if record.progress is not None else None
+    data = {
+        name: value
+        for name, value in data.items()
+        if name not in usual or not (value is usual[name] or value == usual[name])
+    }
+    if record.pause_holds:
+        data["pause_holds"] = sorted(record.pause_holds)
     return data
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "state": State,
+    "owner": lambda given: Owner(**{**given, "groups": tuple(given["groups"])}),
+    "pause_holds": frozenset,
+    "usage": lambda given: Usage(**given),
+    "leftovers": tuple,
+    "carriers": tuple,
+    "notes": tuple,
+    "preempted_lately": tuple,
+    "placement": lambda given: placement_from_json(given) if given else None,
+    "home": lambda given: placement_from_json(given) if given else None,
+    "cancel": lambda given: Cancel(**given) if given else None,
+    "needs": lambda given: tuple(map(need_from_json, given)),
+    "progress": lambda given: progress_from_json(given) if given else None,
+}
 
 
 def from_json(data: dict[str, Any], spec: JobSpec) -> Record:
     """Inverse of `to_json`. Raises TypeError on keys that this version does not know."""
-    return Record(
-        **{
-            **data,
-            "spec": spec,
-            "state": State(data["state"]),
-            "owner": Owner(**{**data["owner"], "groups": tuple(data["owner"]["groups"])}),
-            "pause_holds": frozenset(data["pause_holds"]),
-            "usage": Usage(**data["usage"]),
-            "leftovers": tuple(data["leftovers"]),
-            "carriers": tuple(data.get("carriers", ())),
-            "notes": tuple(data.get("notes", ())),
-            "preempted_lately": tuple(data.get("preempted_lately", ())),
-            "placement": placement_from_json(data["placement"]) if data["placement"] else None,
-            "home": placement_from_json(data["home"]) if data["home"] else None,
-            "cancel": Cancel(**data["cancel"]) if data["cancel"] else None,
-            "needs": tuple(need_from_json(need) for need in data.get("needs", ())),
-            "progress": progress_from_json(data["progress"]) if data.get("progress") else None,
-        }
-    )
+    return Record(spec=spec, **{name: _READ[name](value) if name in _READ else value for name, value in data.items()})

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from jobs.array import Array
@@ -44,7 +44,7 @@ class Resources:
     swap_bytes: int = 0
     pids: int = 4096
     cpu_weight: int = 100  # 1–10000, as cpu.weight
-    io: Io = field(default_factory=Io)
+    io: Io = Io()
     hugepages: tuple[tuple[int, int], ...] = ()  # (page size in bytes, pages)
     devices: tuple[str, ...] = ()
     generic: tuple[tuple[str, int], ...] = ()  # (name, how many): GPUs, licences; what there is says the host
@@ -131,7 +131,7 @@ class Warn:
 class Variant:
     """Another way to run the job: whole, with what it has in common with the first."""
 
-    resources: Resources = field(default_factory=Resources)
+    resources: Resources = Resources()
     numa: Literal["local", "spread", "any"] | tuple[int, ...] = "local"
     cores: Literal["shared", "whole"] = "shared"
 
@@ -149,24 +149,24 @@ class JobSpec:
     priority: int = 50
     time_limit_s: float = 0.0  # 0: none; running time, frozen time does not count
     on_lost: Literal["fail", "requeue"] = "fail"
-    stop: Stop = field(default_factory=Stop)
+    stop: Stop = Stop()
     env: tuple[tuple[str, str], ...] = ()
-    image: Image = field(default_factory=Image)
-    resources: Resources = field(default_factory=Resources)
+    image: Image = Image()
+    resources: Resources = Resources()
     numa: Literal["local", "spread", "any"] | tuple[int, ...] = "local"
     cores: Literal["shared", "whole"] = "shared"  # "whole": no other job on another thread of its cores
-    network: Network = field(default_factory=Network)
+    network: Network = Network()
     mounts: tuple[Mount, ...] = ()
     queue: str = DEFAULT_QUEUE
     account: str = ""  # whose share it uses; "": the one of the submitter
-    depends: Depends = field(default_factory=Depends)
+    depends: Depends = Depends()
     array: Array | None = None
     submitted_from: str = ""  # the folder of submission, absolute
     version: int = SPEC_VERSION
-    begin: Moment = field(default_factory=Moment)  # not started before
-    deadline: Moment = field(default_factory=Moment)  # ended by then
-    warn: Warn = field(default_factory=Warn)
-    retry: Retry = field(default_factory=Retry)
+    begin: Moment = Moment()  # not started before
+    deadline: Moment = Moment()  # ended by then
+    warn: Warn = Warn()
+    retry: Retry = Retry()
     checkpoint_exit_code: int = 0  # this exit status asks to be started again; 0: none does
     freeze_with: str = ""  # a group of the user's jobs that the scheduler freezes and thaws together; "": none
     variants: tuple[Variant, ...] = ()  # in this order, where `resources` itself, variant 0, finds no room

@@ -22,6 +22,7 @@ from jobs import states
 from jobs.errors import Conflict, HostError
 from jobs.events import DaemonStarted, Event, PolicyEvent, TaskMade
 from jobs.plain import encode as encode_json
+from jobs.plain import encode_usual
 from jobs.policy import Policy
 from jobs.policy_changes import advance_policy
 from jobs.record import FINAL, Record
@@ -47,6 +48,7 @@ class Batch:
     added: dict[int, Record] = field(default_factory=dict)
     changed: dict[int, Record] = field(default_factory=dict)
     requests: list[tuple[int, str, int, int]] = field(default_factory=list)  # uid, request id, ordinal, job
+    spec_texts: dict[int, str] = field(default_factory=dict)  # of added jobs, where they are encoded already
     specs: dict[str, bytes] = field(default_factory=dict)
     policy: Policy | None = None  # when it changes
     used: dict[Key, Used] = field(default_factory=dict)
@@ -148,8 +150,8 @@ class Store:
             position += len(texts)
         rows: list[tuple[str, list[dict[str, Any]]]] = [
             ("add_job_entry", mentions),
-            ("add_job", [_job_row(record, new=True) for record in batch.added.values()]),
-            ("change_job", [_job_row(record, new=False) for record in batch.changed.values()]),
+            ("add_job", [_new_row(record, batch.spec_texts.get(job)) for job, record in batch.added.items()]),
+            ("change_job", list(map(_job_row, batch.changed.values()))),
             ("add_request", [{"uid": uid, "request_id": request, "ordinal": ordinal, "job": job}
                              for uid, request, ordinal, job in batch.requests]),
             ("set_policy", [{"policy": encode_json(batch.policy)}] if batch.policy else []),
@@ -310,7 +312,7 @@ class Store:
         await self._writing.execute("BEGIN IMMEDIATE")
         await self._writing.execute(WRITE["add_policy"], {"policy": encode_json(replayed.policy)})
         await self._writing.executemany(WRITE["set_used"], _used_rows(replayed.used))
-        rows = (_job_row(record, new=False) for record in replayed.jobs.values())
+        rows = map(_job_row, replayed.jobs.values())
         await self._writing.executemany(WRITE["change_job"], rows)  # with what later versions count
         await self._writing.execute("COMMIT")
 
@@ -338,17 +340,19 @@ def _used_rows(used: dict[Key, Used]) -> list[dict[str, Any]]:
             for (account, user), each in used.items()]  # fmt: skip
 
 
-def _job_row(record: Record, *, new: bool) -> dict[str, Any]:
-    row = {
+def _job_row(record: Record) -> dict[str, Any]:
+    return {
         "job": record.job,
         "state": str(record.state),
         "live": int(not (record.state.final and record.cleaned)),
         "version": record.version,
         "record": encode_json(record_.to_json(record)),
     }
-    if new:
-        row |= {"uid": record.owner.uid, "spec": encode_json(record.spec), "array": record.array, "idx": record.index}
-    return row
+
+
+def _new_row(record: Record, spec: str | None) -> dict[str, Any]:
+    more = {"uid": record.owner.uid, "spec": spec or encode_usual(record.spec)}
+    return {**_job_row(record), **more, "array": record.array, "idx": record.index}
 
 
 def _record(row: Any) -> Record:

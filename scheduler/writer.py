@@ -21,6 +21,7 @@ from jobs.events import DaemonStarted, Event, Placed, PolicyEvent, Submitted, Ta
 from jobs.ids import ExecutionId
 from jobs.needs import Need
 from jobs.placement import Placement
+from jobs.plain import encode_usual
 from jobs.policy import Policy
 from jobs.policy_changes import advance_policy, must_have_queue, must_keep_queues
 from jobs.record import Record
@@ -29,7 +30,7 @@ from jobs.states import Illegal, advance, task_ended
 from scheduler.capacity import Ledger, hold_of
 from scheduler.clock import Clock
 from scheduler.fairshare import Key, Used, charged, faded
-from scheduler.journal.entry import MOST_BYTES, encode_event
+from scheduler.journal.entry import MOST_BYTES, encode_event, encode_submitted
 from scheduler.ports import NewJob
 from scheduler.resolving import Sibling, resolve
 from scheduler.store import Batch, Store
@@ -341,7 +342,7 @@ class Writer:
     async def _submit(self, turn: _Turn, jobs: Sequence[NewJob]) -> list[int]:
         """All of the request or, when one job can't be stored, none."""
         ids: list[int] = []
-        new: list[tuple[NewJob, Submitted, str, int]] = []
+        new: list[tuple[NewJob, Submitted, str, str, int]] = []
         ordinals: dict[tuple[int, str], int] = {}
         for number, job in enumerate(jobs, 1):
             if number % PAUSE_EVERY == 0:
@@ -355,9 +356,11 @@ class Writer:
                 must_have_queue(turn.policy, job.event.spec.queue)
                 event = replace(job.event, job=ids[-1], needs=await _needs(turn, job, jobs, ids))
                 turn.expect(event)
-                new.append((job, event, _checked(encode_event(event), "spec of this job"), ordinal))
-        for job, event, text, ordinal in new:
+                spec = encode_usual(event.spec)
+                new.append((job, event, spec, _checked(encode_submitted(event, spec), "spec of this job"), ordinal))
+        for job, event, spec, text, ordinal in new:
             turn.apply(event, None, text)
+            turn.batch.spec_texts[event.job] = spec
             uid, request_id = event.owner.uid, event.request_id
             if request_id:
                 (await turn.requested(self._store, uid, request_id))[ordinal] = event.job

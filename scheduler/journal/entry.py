@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from jobs.errors import Bug, JobsError
-from jobs.events import Event, load
+from jobs.events import Event, Submitted, load
 from jobs.plain import encode as encode_json
 from jobs.plain import plain
 
@@ -58,6 +58,13 @@ def encode(events: Sequence[str]) -> bytes:
 def encode_event(event: Event) -> str:
     """The JSON text of `jobs.events.dump`, without its copies."""
     return encode_json({"kind": event.kind, **plain(event)})
+
+
+def encode_submitted(event: Submitted, spec: str) -> str:
+    """As `encode_event`, with the spec encoded already."""
+    data = plain(event)
+    del data["spec"]
+    return f'{encode_json({"kind": event.kind, **data})[:-1]},"spec":{spec}}}'
 
 
 def decode(payload: bytes) -> list[Event]:
