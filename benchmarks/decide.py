@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """How long it takes from an event to the decision it leads to, against the length of the queue and what runs.
 
-200 users, 30 shapes (a third with a time limit) and two that are wider than a node, 4 queues, fair share, backfill;
-the host is full. Events alternate: a job ends, one is submitted, one changes its urgency. Timed are `advance`,
-`World.apply`, `tick` and `decide`; that the placements decided on are applied is not. No assertion.
+200 users, 30 shapes (a third with a time limit) and two that are wider than a node, 4 queues, fair share, backfill,
+preemption by freezing; the host is full. Events alternate: a job ends, one is submitted, one changes its urgency, which
+is from 0 to 99. Timed are `advance`, `World.apply`, `tick` and `decide`; that what was decided is done (jobs start, are
+frozen, come back) is not. No assertion.
 
     python benchmarks/decide.py [--queued 1000,10000,100000,1000000] [--running 1000] [--cpus 4096] [--events 600]
                                 [--against-running 250,500,1000,2000,4000] [--cpu-time] [--json] [--plot FILE.svg]
@@ -21,7 +22,7 @@ import random
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import log10
 from pathlib import Path
@@ -35,7 +36,7 @@ from jobs.policy import Policy, Queue
 from jobs.record import Record
 from jobs.spec import JobSpec, Resources
 from jobs.states import advance
-from scheduler.actions import Place, ThawPlace
+from scheduler.actions import Place, Preempt, ThawPlace
 from scheduler.capacity import Capacity
 from scheduler.decide import decide
 from scheduler.decision import Decision
@@ -83,6 +84,7 @@ class Life:
     queued: list[int] = field(default_factory=list)
     now: float = 1e6
     last: int = 0
+    preempted: int = 0
 
     def happen(self, event: ev.Event) -> None:
         before = self.records.get(event.job)
@@ -113,16 +115,24 @@ class Life:
         return decide(self.world, self.now, {})
 
     def obey(self, decision: Decision) -> None:
-        placed = set()
+        """As a node would that needs no time for it."""
         for action in decision.actions:
-            if isinstance(action, Place | ThawPlace):
-                execution = f"{action.job}.0.{self.records[action.job].attempt + 1}"
-                self.happen(ev.Placed(action.job, execution, action.placement, self.now))
-                self.happen(ev.Started(action.job, execution, self.now))
-                placed.add(action.job)
-        if placed:
-            self.running += sorted(placed)
-            self.queued = [job for job in self.queued if job not in placed]  # outside the time that is measured
+            job, execution = action.job, str(self.records[action.job].execution)
+            if isinstance(action, Place):
+                self.queued.remove(job)
+                execution = f"{job}.0.{self.records[job].attempt + 1}"
+                self.happen(ev.Placed(job, execution, action.placement, self.now))
+                self.happen(ev.Started(job, execution, self.now))
+                self.running.append(job)
+            elif isinstance(action, ThawPlace):
+                self.happen(ev.ThawPlaced(job, execution, action.placement, self.now))
+                self.happen(ev.Thawed(job, execution, 0.001, self.now))
+                self.running.append(job)
+            elif isinstance(action, Preempt):
+                self.happen(ev.Preempted(job, execution, action.by, action.resident_bytes, self.now))
+                self.happen(ev.Frozen(job, execution, 0.001, 1.0, action.resident_bytes // 2, self.now))
+                self.running.remove(job)
+                self.preempted += 1
 
 
 def a_life(queued: int, running: int, cpus: int) -> Life:
@@ -135,36 +145,46 @@ def a_life(queued: int, running: int, cpus: int) -> Life:
         life.obey(decision)
     while len(life.queued) < queued:
         life.happen(life.submitted())
+    life.now += policy.preemption.least_run_s
     return life
 
 
-def measure(life: Life, events: int, clock: Callable[[], float]) -> list[float]:
-    """Milliseconds, sorted."""
+def measure(life: Life, events: int) -> tuple[list[float], list[float]]:
+    """Milliseconds, sorted: by the clock on the wall, and of CPU time."""
     gc.collect()
     gc.freeze()
-    times = []
+    walls, cpus = [], []
     for number in range(events):
         happens = life.next_event(number)
-        began = clock()
+        wall, cpu = time.perf_counter(), time.thread_time()
         for event in happens:
             life.happen(event)
         decision = life.decide()
-        times.append((clock() - began) * 1000)
+        cpus.append((time.thread_time() - cpu) * 1000)
+        walls.append((time.perf_counter() - wall) * 1000)
         life.obey(decision)
     gc.unfreeze()
-    return sorted(times)
+    return sorted(walls), sorted(cpus)
 
 
-def row(queued: int, running: int, cpus: int, events: int, clock: Callable[[], float]) -> dict[str, float]:
+def row(queued: int, running: int, cpus: int, events: int, *, cpu_time: bool) -> dict[str, float]:
     life = a_life(queued, running, cpus)
-    times = measure(life, events, clock)
+    walls, cpu_times = measure(life, events)
+    print(f"{queued} queued, {len(life.running)} running, {len(life.world.frozen)} frozen, {life.preempted} preempted: "
+          f"CPU ms p50 {_at(cpu_times, 0.5)} p99 {_at(cpu_times, 0.99)} most {cpu_times[-1]:.1f}, "
+          f"wall ms p50 {_at(walls, 0.5)} p99 {_at(walls, 0.99)}", file=sys.stderr)  # fmt: skip
+    times = cpu_times if cpu_time else walls
     return {
         "queued": queued,
         "running": len(life.running),
         "cpus": cpus,
-        "round_ms_p50": round(times[len(times) // 2], 3),
-        "round_ms_p99": round(times[int(len(times) * 0.99)], 3),
+        "round_ms_p50": _at(times, 0.5),
+        "round_ms_p99": _at(times, 0.99),
     }
+
+
+def _at(times: Sequence[float], part: float) -> float:
+    return round(times[int(len(times) * part)], 3)
 
 
 def bytes_per_job(queued: int, cpus: int) -> tuple[int, int]:
@@ -243,8 +263,7 @@ def main() -> None:
         return profile(max(lengths), given.running, given.cpus, given.events)
     numbers = [int(number) for number in given.against_running.split(",") if number]
     pairs = [(lengths[0], number) for number in numbers] or [(length, given.running) for length in lengths]
-    clock = time.process_time if given.cpu_time else time.perf_counter
-    rows = [row(queued, running, given.cpus, given.events, clock) for queued, running in pairs]
+    rows = [row(queued, running, given.cpus, given.events, cpu_time=given.cpu_time) for queued, running in pairs]
     if given.plot:
         given.plot.write_text(plot(rows, "running" if numbers else "queued"))
     if given.json:

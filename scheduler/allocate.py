@@ -44,9 +44,20 @@ def fits(ledger: Ledger, demand: Demand, *, headroom: bool = True) -> bool:
     simple = demand.cpus and not (demand.whole_cores or demand.hugepages or demand.generic)
     if not simple:
         return allocate(ledger, demand, headroom=headroom) is not None
-    known = tuple(ledger.capacity.node)
-    nodes = known if isinstance(demand.numa, str) else demand.numa
-    return set(nodes) <= set(known) and Offer(ledger, demand, headroom).enough(set(nodes))
+    if demand.cpus > ledger.most_free_cpus():
+        return False
+    if isinstance(demand.numa, str):
+        return _has_memory(ledger, demand.memory_bytes, headroom=headroom)
+    nodes = set(demand.numa)
+    return nodes <= ledger.capacity.node.keys() and Offer(ledger, demand, headroom).enough(nodes)
+
+
+def _has_memory(ledger: Ledger, wanted: int, *, headroom: bool) -> bool:
+    for node in ledger.capacity.node:
+        if wanted <= 0:
+            break
+        wanted -= max(0, ledger.free_memory(node, headroom=headroom))
+    return wanted <= 0
 
 
 def node_sets(capacity: Capacity, numa: str | tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:

@@ -10,6 +10,7 @@ ever, are in the way): the CPUs would idle as long.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from jobs.placement import Placement
@@ -55,24 +56,30 @@ class Wish:
 
     def fits(self, ledger: Ledger) -> bool:
         """Whether there is `room`; quicker."""
-        if self.frozen:
+        if not self.frozen:
+            return any(fits(ledger, demand) for demand in self.demands)
+        if self.record.placement is not None:
             return self.room(ledger) is not None
-        return any(fits(ledger, demand) for demand in self.demands)
+        with self._let_go(ledger):
+            return fits(ledger, self.demands[0], headroom=False)
 
     def room(self, ledger: Ledger) -> Placement | None:
         """Where it would run. Leaves the ledger as it was. Ports and the number of jobs are not looked at."""
         if not self.frozen:
             return next((found for demand in self.demands if (found := allocate(ledger, demand)) is not None), None)
-        record, held = self.record, ledger.holds.get(self.job)
+        with self._let_go(ledger):
+            if (kept := self.record.placement) is not None:  # its CPUs
+                return None if ledger.refusal(kept) else kept
+            home = self.record.home.mems if self.record.home is not None else ()
+            return allocate(ledger, self.demands[0], headroom=False, prefer=home)
+
+    @contextmanager
+    def _let_go(self, ledger: Ledger) -> Iterator[None]:
+        held = ledger.holds.get(self.job)
         ledger.release(self.job)
-        if record.placement is not None:  # the CPUs that it kept
-            place = None if ledger.refusal(record.placement) else record.placement
-        else:
-            home = record.home.mems if record.home is not None else ()
-            place = allocate(ledger, self.demands[0], headroom=False, prefer=home)
+        yield
         if held is not None:
             ledger.charge(self.job, held)
-        return place
 
 
 @dataclass(slots=True, eq=False)
@@ -105,6 +112,15 @@ class Claim:
             self.place = self.wish.room(self.ledger)
         assert self.place is not None, "it fits, and nothing has taken it since"
         keep(ledger, self.key, self.place, self.wish.held if self.wish is not None else NOTHING)
+
+    def might_bear(self, other: Wish) -> bool:
+        """False when it can't, whatever the other takes; quick. `other` has room where this is not kept."""
+        if self.wish is None or self.ledger is None:
+            return False
+        if other.record.placement is not None:
+            return True  # it has its CPUs already
+        least, wanted = (min(demand.cpus for demand in wish.demands) for wish in (other, self.wish))
+        return self.ledger.most_free_cpus() - least >= wanted
 
     def bears(self, job: int, hold: Hold) -> bool:
         """Whether it has room, perhaps elsewhere, even if `job` takes this and keeps it. If so, it is taken."""
@@ -146,10 +162,12 @@ class Backfill:
     def concerning(self, user: str, start: float, end: float, *, but: int = 0) -> list[Claim]:
         return [claim for claim in self.claims if not (but and claim.job == but) and claim.concerns(user, start, end)]
 
-    def place(self, free: Ledger, wish: Wish, over: Sequence[Claim], first: Placement) -> Placement | None:
-        """A place in `free` that takes nothing from the claims `over`. `first` is where it would be without them."""
-        if len(over) == 1 and over[0].bears(wish.holder, hold_for(first)):
-            return first
+    def place(self, free: Ledger, wish: Wish, over: Sequence[Claim]) -> Placement | None:
+        """A place in `free` that takes nothing from the claims `over`. Without them there is room."""
+        if len(over) == 1 and over[0].might_bear(wish):
+            first = wish.room(free)
+            if first is not None and over[0].bears(wish.holder, hold_for(first)):
+                return first
         place = kept(free, over, wish)
         if place is not None:
             for claim in over:  # their places are chosen by now

@@ -65,6 +65,7 @@ def decide(world: World, now: float, seen: Mapping[int, float]) -> Decision:
         this.actions.append(Overdue(job, world.live[job].version))
     this.thaw_what_ends()
     this.give_room()
+    this.making.finish()
     return this.decision()
 
 
@@ -354,19 +355,19 @@ class _Round:
             return False, None
         if keys and (wish.demands, keys) in self.failed:
             return True, None
-        first = wish.room(self.free)
-        if first is None:
+        if not wish.fits(self.free):
             self.failed[wish.demands, ()] = True
             if self.clean:
                 for demand in wish.demands:
                     self.world.found_no_room(demand)
             return False, None
-        if not over:
-            return True, first
-        place = self.backfill.place(self.free, wish, over, first)
+        place = self._room(wish, over)
         if place is None:
             self.failed[wish.demands, keys] = True
         return True, place
+
+    def _room(self, wish: Wish, over: list[Claim]) -> Placement | None:
+        return self.backfill.place(self.free, wish, over) if over else wish.room(self.free)
 
     def _consider_frozen(self, record: Record) -> None:
         """With its whole group, or not at all."""
@@ -393,7 +394,7 @@ class _Round:
             over = self.backfill.concerning(wish.user, self.now, self.now + wish.estimate_s)
             first, place = self._room_of_frozen(wish, over)
             if place is None:
-                back.missing, back.over, back.fits_now = wish, over if first else [], first is not None
+                back.missing, back.over, back.fits_now = wish, over if first else [], first
                 return back
             self.free.release(mate.job)
             self.free.charge(mate.job, hold_for(place, ports_of(mate)))
@@ -415,10 +416,10 @@ class _Round:
             kept = blocked.kept if mate.job == back.missing.job else ()
             self.frozen[mate.job] = Blocked(kept=kept, mates=others)
 
-    def _room_of_frozen(self, wish: Wish, over: list[Claim]) -> tuple[Placement | None, Placement | None]:
-        """(where it would be if nothing were kept for others, where it may be)"""
-        first = wish.room(self.free)
-        return first, first if first is None or not over else self.backfill.place(self.free, wish, over, first)
+    def _room_of_frozen(self, wish: Wish, over: list[Claim]) -> tuple[bool, Placement | None]:
+        """(whether it fits now if nothing is kept for others, its place)"""
+        first = wish.fits(self.free)
+        return first, self._room(wish, over) if first else None
 
     def _wish_of_frozen(self, record: Record) -> Wish:
         left = max(1.0, self.world.expected_end(record) - self.now)

@@ -1,11 +1,15 @@
 """In one round: for whom room is made by freezing others, and by whom. Pure.
 
 What was begun in earlier rounds is in the records (`preempted_by`), so after a crash it goes on.
+
+A round has an end: victims are sought for a few jobs, and among so many. Those whose turn it was in vain are remembered
+(`World.in_vain`) and stand back until everybody had a turn; a round that left somebody out asks for the next one
+(`World.next_change`). So nobody is left out for ever, and a job that comes anew has its turn in its first round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from jobs.placement import Placement
@@ -13,22 +17,27 @@ from jobs.record import Record
 from scheduler.actions import Preempt
 from scheduler.backfill import Claim, Wish
 from scheduler.capacity import Ledger
-from scheduler.preempt import Head, Mode, choose, make_way
-from scheduler.preemptible import points_of, queue_of
+from scheduler.preempt import Head, choose, make_way
+from scheduler.preemptible import Mode, Victim, queue_of
 from scheduler.world import World
 
-MOST_HEADS = 20  # for which victims are sought in one round; the rest have their turn in the next
+MOST_HEADS = 8  # for whom room is made anew in one round
+MOST_ASKED = 2000  # running jobs that are looked at in one round, when not by one search; about 2 µs each
 
 
 @dataclass(slots=True)
 class MakingRoom:
-    """`victims_of`: for whom, and who makes the room."""
+    """`victims_of`: for whom, and who makes the room. `finish` ends the round."""
 
     world: World
     now: float
     actions: list[Preempt] = field(default_factory=list)
     victims_of: dict[int, tuple[int, ...]] = field(default_factory=dict)
     _chosen: set[int] = field(default_factory=set)
+    _heads: int = 0
+    _asked: int = 0
+    _in_vain: set[int] = field(default_factory=set)
+    _left_out: bool = False
 
     def place_for(self, wish: Wish, free: Ledger, over: Sequence[Claim]) -> Placement | None:
         """Where the job will run once others are frozen for it; None when none are, nor are to be.
@@ -37,28 +46,45 @@ class MakingRoom:
         """
         making = self.world.preemptible.making_room_for(wish.job)
         head = self._head(wish)
-        running = self._running(head, wish.record) if head is not None else []
-        if len(self.victims_of) >= MOST_HEADS or not (making or running):
+        asks = head is not None and next(self._running(head, wish.record), None) is not None
+        if not (making or asks):
             return None
         later = free.copy()
         for claim in over:
             claim.keep(later)
         for victim in making:
             make_way(later, victim)
-        place = wish.room(later) if making else None
-        if place is None and head is not None:
-            world = self.world
-            choice = choose(later, head, running, world.policy, self.now, world.resident, world.offset_of,
-                            world.groups.running_with if world.groups.members else None)  # fmt: skip
-            place = choice.placement
-            for chosen in choice.victims:
-                self._chosen.add(chosen.job)
-                self.actions.append(Preempt(chosen.job, chosen.record.version, wish.job, chosen.resident_bytes,
-                                            head.mode == "requeue"))  # fmt: skip
-            making = (*making, *(chosen.record for chosen in choice.victims))
+        place, victims = wish.room(later) if making else None, [victim.job for victim in making]
+        if place is None and head is not None and asks and self._has_turn(wish.job):
+            place, more = self._search(head, later, wish.record)
+            victims += more
         if place is not None:
-            self.victims_of[wish.job] = tuple(sorted(victim.job for victim in making))
+            self.victims_of[wish.job] = tuple(sorted(victims))
         return place
+
+    def finish(self) -> None:
+        self.world.in_vain = self.world.in_vain | self._in_vain if self._left_out else set()
+
+    def _has_turn(self, job: int) -> bool:
+        if job in self.world.in_vain:
+            return False
+        left_out = self._heads >= MOST_HEADS or self._asked >= MOST_ASKED
+        self._left_out |= left_out
+        return not left_out
+
+    def _search(self, head: Head, later: Ledger, for_whom: Record) -> tuple[Placement | None, list[int]]:
+        world = self.world
+        running = self._counted(self._running(head, for_whom))
+        together = world.groups.running_with if world.groups.members else None
+        choice = choose(later, head, running, world.policy, self.now, world.offset_of, together)
+        self._heads += bool(choice.victims)
+        if not choice.victims:
+            self._in_vain.add(head.job)
+        for chosen in choice.victims:
+            self._chosen.add(chosen.job)
+            self.actions.append(Preempt(chosen.job, chosen.record.version, head.job, chosen.resident_bytes,
+                                        head.mode == "requeue"))  # fmt: skip
+        return choice.placement, [chosen.job for chosen in choice.victims]
 
     def _head(self, wish: Wish) -> Head | None:
         """None when its queue may not do so, or CPUs are not what it lacks."""
@@ -83,13 +109,18 @@ class MakingRoom:
                 keeps = self.world.resident.get(record.job, record.wanted.resources.memory_bytes)
                 self.actions.append(Preempt(record.job, record.version, head, keeps, requeue=False))
 
-    def _running(self, head: Head, for_whom: Record) -> list[Record]:
-        """Of a job that others wait for, their urgency counts. Nobody is frozen for one of its own group."""
+    def _running(self, head: Head, for_whom: Record) -> Iterator[Victim]:
+        """The least to regret first. Of a job that others wait for, their urgency counts. Nobody is frozen for one of
+        its own group."""
         world, most = self.world, head.points - self.world.policy.preemption.margin
-        return [
-            record
-            for record in world.preemptible.below(most)
-            if record.job not in self._chosen
-            and not world.groups.same(record, for_whom)
-            and world.urgency(record) - record.urgency + points_of(world.policy, record) <= most
-        ]
+        for victim in world.preemptible.below(most, head.mode):
+            record = victim.record
+            if victim.job in self._chosen or world.groups.same(record, for_whom):
+                continue
+            if world.urgency(record) - record.urgency + victim.points <= most:
+                yield victim
+
+    def _counted(self, victims: Iterator[Victim]) -> Iterator[Victim]:
+        for victim in victims:
+            self._asked += 1
+            yield victim

@@ -8,21 +8,18 @@ nobody is frozen who need not be. What keeps jobs from being frozen over and ove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from jobs.placement import Placement
 from jobs.policy import Policy
 from jobs.record import Record, State
 from jobs.states import PREEMPTION
-from scheduler.allocate import allocate
+from scheduler.allocate import allocate, fits
 from scheduler.capacity import Hold, Ledger, hold_of, ports_of
 from scheduler.demand import Demand
-from scheduler.preemptible import order_of_running, points_of
+from scheduler.preemptible import Mode, Victim, order_of_running
 from scheduler.priority import POINT_MS
-
-Mode = Literal["freeze", "requeue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +33,6 @@ class Head:
     mode: Mode = "freeze"
     headroom: bool = True
     prefer: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Victim:
-    """A running job and what it may keep resident."""
-
-    record: Record
-    points: int
-    resident_bytes: int
-    mates: tuple[Victim, ...] = ()  # frozen with it or not at all
-
-    @property
-    def all(self) -> tuple[Victim, ...]:
-        return self, *self.mates
-
-    @property
-    def job(self) -> int:
-        return self.record.job
-
-    def regret(self, mode: Mode) -> tuple[float, ...]:
-        """Larger is worse: urgency, how often it made room in the last hour, then what the coming back costs: pages
-        that may have to move, by powers of two, or the work that is lost. Of equals the one that ran longest."""
-        record = self.record
-        cost = record.ran_s if mode == "requeue" else self.resident_bytes.bit_length()
-        own = self.points, len(record.preempted_lately), cost, record.running_since, record.job
-        return max((own, *(mate.regret(mode) for mate in self.mates)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,52 +52,58 @@ NOBODY = Choice()
 def choose(
     free: Ledger,
     head: Head,
-    running: Iterable[Record],
+    running: Iterable[Victim],
     policy: Policy,
     now: float,
-    resident: Mapping[int, int] | None = None,
     offset_ms: Callable[[Record], int] | None = None,
     together: Callable[[Record], Iterable[Record]] | None = None,
 ) -> Choice:
-    """`running`: those whose rest is over (`Preemptible.below`); `resident`: bytes observed, where unknown all that a
-    job may take; `offset_ms`: what a queue and a share add to a priority; `together`: who must be frozen with a job, of
-    whom each must be one that may be. `free` is not changed; what makes way for
-    `head` already is to have done so in it (`make_way`).
+    """`running`: those whose rest is over, the least to regret first (`Preemptible.below`); no more of them is looked
+    at than it takes. `offset_ms`: what a queue and a share add to a priority; `together`: who must be frozen with a
+    job, of whom each must be one that may be. `free` is not changed; what makes way for `head` already is to have done
+    so in it (`make_way`).
     """
     margin = policy.preemption.margin
-    single: dict[int, Victim] = {}
-    for record in running:
-        points = points_of(policy, record)
-        if points + margin > head.points or (head.mode == "requeue" and record.spec.on_lost != "requeue"):
-            continue
+
+    def may_be(victim: Victim) -> bool:
+        record, points = victim.record, victim.points
+        if points + margin > head.points:
+            return False
         offset = offset_ms(record) if offset_ms is not None else (points - record.urgency) * POINT_MS
-        if order_of_running(record, offset, now) >= head.order:
-            continue
-        single[record.job] = Victim(record, points, min(_most(record), (resident or {}).get(record.job, _most(record))))
-    victims = _grouped(single, together) if together is not None else list(single.values())
-    victims.sort(key=lambda victim: victim.regret(head.mode))
+        return order_of_running(record, offset, now) < head.order
+
+    allowed = filter(may_be, running)
+    victims = _Asked(iter(allowed) if together is None else _grouped(allowed, together))
     for demand in head.demands:
         trial = _Trial(free, head, demand)
-        if victims and trial.could(victims) and (found := trial.least(victims)):
+        if found := trial.least(victims):
             return Choice(tuple(each for victim in found for each in victim.all), trial.placement())
     return NOBODY
 
 
-def _grouped(single: Mapping[int, Victim], together: Callable[[Record], Iterable[Record]]) -> list[Victim]:
-    """A group of which one may not be frozen is nobody's victim."""
-    found: list[Victim] = []
-    seen: set[int] = set()
-    for job, victim in single.items():
-        if job not in seen:
-            mates = [mate.job for mate in together(victim.record) if mate.job != job]
-            seen.update((job, *mates))
-            if all(mate in single for mate in mates):
-                found.append(replace(victim, mates=tuple(single[mate] for mate in mates)))
-    return found
+@dataclass(slots=True)
+class _Asked:
+    """Victims, each made once, and only as far as somebody came."""
+
+    _more: Iterator[Victim]
+    _known: list[Victim] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Victim]:
+        yield from self._known
+        for victim in self._more:
+            self._known.append(victim)
+            yield victim
 
 
-def _most(record: Record) -> int:
-    return record.wanted.resources.memory_bytes
+def _grouped(victims: Iterable[Victim], together: Callable[[Record], Iterable[Record]]) -> Iterator[Victim]:
+    """A group is one victim, in the place of its worst member; one of whom somebody may not be frozen is nobody's."""
+    held: dict[int, Victim] = {}
+    for victim in victims:
+        mates = [mate.job for mate in together(victim.record) if mate.job != victim.job]
+        if all(mate in held for mate in mates):
+            yield replace(victim, mates=tuple(held[mate] for mate in mates)) if mates else victim
+        else:
+            held[victim.job] = victim
 
 
 def hold_when_frozen(record: Record, resident_bytes: int) -> Hold:
@@ -149,39 +126,65 @@ class _Trial:
     head: Head
     demand: Demand
     _scratch: Ledger = field(init=False)
+    _missing: tuple[int, int] = field(init=False)  # CPUs and bytes over all nodes, at least, before anybody is frozen
     _gone: dict[int, Victim] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._scratch = self.free.copy()
-        self._scratch.release(self.head.job)
+        self._scratch = ledger = self.free.copy()
+        ledger.release(self.head.job)
+        memory = sum(max(0, ledger.free_memory(node, headroom=False)) for node in ledger.capacity.memory)
+        cpus = self.demand.wide - ledger.most_free_cpus() if self.demand.cpus else 0
+        self._missing = cpus, self.demand.memory_bytes - memory
 
-    def could(self, victims: Sequence[Victim]) -> bool:
-        """False when even all of them have too few CPUs; quick."""
-        return not self.demand.cpus or (
-            self._scratch.most_free_cpus() + sum(_width(each.record) for victim in victims for each in victim.all)
-            >= self.demand.wide
-        )
-
-    def least(self, victims: Sequence[Victim]) -> list[Victim]:
+    def least(self, victims: Iterable[Victim]) -> list[Victim]:
         """`victims`: the least to regret first. The shortest beginning of them that makes room, less who is not
         needed, the worst first; [] when all of them don't."""
-        short, size = 0, 1
-        while not self._fits(victims[:size]):
-            if size >= len(victims):
-                return []
-            short, size = size, min(2 * size, len(victims))
-        while size - short > 1:
-            middle = (short + size) // 2
-            short, size = (short, middle) if self._fits(victims[:middle]) else (middle, size)
-        needed = list(victims[:size])
-        if size > MOST_SPARED_SINGLY:
+        needed = self._beginning(victims)
+        if len(needed) > MOST_SPARED_SINGLY:
             needed = self._around(needed)
+        cpus, memory = self._missing
+        for victim in needed:
+            cpus, memory = cpus - _width(victim), memory - self._gives(victim)
         for victim in reversed(needed[:-1]):  # the last one is needed, or the beginning were shorter
+            more_cpus, more_memory = cpus + _width(victim), memory + self._gives(victim)
+            if more_cpus > 0 or more_memory > 0:
+                continue
             fewer = [other for other in needed if other is not victim]
             if self._fits(fewer):
-                needed = fewer
+                needed, cpus, memory = fewer, more_cpus, more_memory
         self._freeze(needed)
         return needed
+
+    def _beginning(self, victims: Iterable[Victim]) -> list[Victim]:
+        """The shortest that makes room; [] when all of them don't. Nothing is tried out while the sums say no."""
+        cpus, memory = self._missing
+        asked: list[Victim] = []
+        short, next_ = 0, 1
+        for victim in victims:
+            asked.append(victim)
+            cpus, memory = cpus - _width(victim), memory - self._gives(victim)
+            if cpus > 0 or memory > 0:
+                short = len(asked)
+            elif len(asked) >= next_:
+                if self._fits(asked):
+                    break
+                short, next_ = len(asked), 2 * len(asked)
+        else:
+            if short == len(asked) or not self._fits(asked):
+                return []
+        size = len(asked)
+        while size - short > 1:
+            middle = (short + size) // 2
+            short, size = (short, middle) if self._fits(asked[:middle]) else (middle, size)
+        return asked[:size]
+
+    def _gives(self, victim: Victim) -> int:
+        """Bytes, at most."""
+        freed = 0
+        for each in victim.all:
+            place, kept = each.record.placement, each.resident_bytes if self.head.mode == "freeze" else 0
+            freed += sum(max(0, size - kept) for _, size in place.memory) if place is not None else 0
+        return freed
 
     def _around(self, victims: list[Victim]) -> list[Victim]:
         """Those on the CPUs and memory nodes that the head would get, if they suffice: the others are far from it."""
@@ -198,7 +201,7 @@ class _Trial:
         self._freeze(victims)
         ports = any(self._scratch.ports.get(port) for port in self.demand.ports)
         room = self._scratch.jobs < self._scratch.capacity.max_jobs
-        return room and not ports and self.placement() is not None
+        return room and not ports and fits(self._scratch, self.demand, headroom=self.head.headroom)
 
     def _freeze(self, victims: Sequence[Victim]) -> None:
         """Exactly these."""
@@ -222,9 +225,10 @@ class _Trial:
 MOST_SPARED_SINGLY = 64  # more victims than this are first narrowed to those near the place that was found
 
 
-def _width(record: Record) -> int:
-    place = record.placement
-    return len(place.cpus) + len(place.idle) if place is not None else 0
+def _width(victim: Victim) -> int:
+    """CPUs, at most."""
+    places = (each.record.placement for each in victim.all)
+    return sum(len(place.cpus) + len(place.idle) for place in places if place is not None)
 
 
 def _touches(record: Record, place: Placement) -> bool:

@@ -64,6 +64,7 @@ class World:
     preemptible: Preemptible = field(default_factory=Preemptible)
     groups: Groups = field(init=False)  # of jobs on the node: freeze_with
     resident: dict[int, int] = field(default_factory=dict, compare=False)  # job on the node → bytes seen last, if any
+    in_vain: set[int] = field(default_factory=set, compare=False)  # making_room's: who stands back in the next round
     _queues: dict[str, Queue] = field(default_factory=dict)
     _until: float = 0.0  # when `shut` may change next
     _raised: dict[int, Rank] = field(default_factory=dict)  # in line by the urgency of those who wait for it
@@ -125,6 +126,7 @@ class World:
             return False
         before = self.resident.get(job, record.wanted.resources.memory_bytes)
         self.resident[job] = resident_bytes
+        self.preemptible.observe(record, resident_bytes, self.now)
         return resident_bytes < before
 
     def change_policy(self, event: PolicyEvent) -> None:
@@ -152,7 +154,7 @@ class World:
         for record in self.live.values():
             self._wait(record)
             self._expect(record)
-            self.preemptible.enter(record)
+            self.preemptible.enter(record, self.resident.get(record.job))
         self._shut_queues()
 
     def tick(self, now: float) -> None:
@@ -204,6 +206,7 @@ class World:
     def next_change(self) -> float | None:
         """When `tick`, or a reserved time, changes what a round would decide; wall clock, None: never."""
         times = [dues[0][0] for dues in (self.begins, self.deadlines, self.ends if len(self.lines) else []) if dues]
+        times += [self.now] if self.in_vain else []
         times += [record.deadline_at for record in self.overdue.values() if record.deadline_at > self.now]
         if (len(self.lines) or self.frozen) and (rested := self.preemptible.next_rested()) is not None:
             times.append(rested)
@@ -225,7 +228,7 @@ class World:
             self.active[job] = record
             self._index(record)
             self._expect(record)
-            self.preemptible.enter(record)
+            self.preemptible.enter(record, self.resident.get(record.job))
             self.groups.enter(record)
         if at := due(record):
             insort(self.deadlines, (at, job))

@@ -16,8 +16,8 @@ from jobs.states import advance
 from scheduler.allocate import allocate
 from scheduler.capacity import Capacity, Ledger, hold_for, hold_of
 from scheduler.demand import demand_of
-from scheduler.preempt import Choice, Head, Victim, choose, make_way
-from scheduler.preemptible import Preemptible, order_of_running, points_of
+from scheduler.preempt import Choice, Head, choose, make_way
+from scheduler.preemptible import Preemptible, Victim, order_of_running, points_of
 from scheduler.priority import POINT_MS
 from tests.builders import GIB, MIB, a_host, a_job
 from tests.fakes.simulation import Simulation
@@ -78,15 +78,15 @@ class Case:
             1000, (self.demand,), urgent.priority, urgent.priority * POINT_MS - round(self.now * 1000), mode
         )
 
-    def candidates(self) -> list[Record]:
+    def candidates(self) -> list[Victim]:
         index = Preemptible(self.policy)
         for record in self.running:
-            index.enter(record)
+            index.enter(record, self.resident[record.job])
         index.tick(self.now)
-        return list(index.below(self.head.points))
+        return list(index.below(self.head.points, self.head.mode))
 
     def choose(self) -> Choice:
-        return choose(self.sim.world.ledger, self.head, self.candidates(), self.policy, self.now, self.resident)
+        return choose(self.sim.world.ledger, self.head, self.candidates(), self.policy, self.now)
 
     def after(self, victims: tuple[int, ...]) -> Ledger:
         """As the records will say when the victims stand still or are gone."""
@@ -207,9 +207,13 @@ def test_the_index_knows_who_may_be_frozen(
         index.tick(sim.now)
         running = [r for r in sim.records.values() if r.state is State.RUNNING and not r.to_freeze and not r.cancel]
         wanted = {r.job for r in running if points_of(policy, r) <= points and sim.now - r.running_since >= 30.0}
-        found = list(index.below(points))
-        assert {record.job for record in found} == wanted
-        assert [points_of(policy, r) for r in found] == sorted(points_of(policy, r) for r in found)
+        for mode in ("freeze", "requeue"):
+            found = list(index.below(points, mode))
+            again = {r.job for r in running if mode == "freeze" or r.spec.on_lost == "requeue"}
+            assert {victim.job for victim in found} == wanted & again
+            regrets = [victim.regret(mode) for victim in found]
+            assert regrets == sorted(regrets)
+            assert all(victim.points == points_of(policy, victim.record) for victim in found)
         resting = [r.running_since + 30.0 for r in running if sim.now - r.running_since < 30.0]
         assert index.next_rested() == min(resting, default=None)
         if running:

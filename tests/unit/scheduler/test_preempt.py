@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from jobs.policy import Policy, Preemption, Queue
 from jobs.record import Record
+from scheduler.actions import Preempt
 from scheduler.capacity import Ledger, hold_of
 from scheduler.demand import demand_of
 from scheduler.preempt import Choice, Head, choose
-from scheduler.preemptible import Preemptible, rests_until
+from scheduler.preemptible import Preemptible, Victim, rests_until
 from scheduler.priority import POINT_MS
 from tests.builders import GIB, MIB, History, a_capacity, a_job, a_placement
+from tests.fakes.simulation import Simulation
 
 NOW = 10_000.0
 
@@ -31,15 +35,15 @@ def chosen(
     for record in records:
         ledger.charge(record.job, hold_of(record))
     head = Head(99, (demand_of(a_job(**spec)),), urgency, urgency * POINT_MS - round((NOW - waits_s) * 1000))
-    choice = choose(ledger, head, index(records, policy), policy, NOW, {r.job: resident for r in records})
+    choice = choose(ledger, head, index(records, policy, resident), policy, NOW)
     assert (choice == Choice()) == (not choice.victims)
     return [victim.job for victim in choice.victims]
 
 
-def index(records: list[Record], policy: Policy) -> list[Record]:
+def index(records: list[Record], policy: Policy, resident: int = MIB) -> list[Victim]:
     found = Preemptible(policy)
     for record in records:
-        found.enter(record)
+        found.enter(record, resident)
     found.tick(NOW)
     return list(found.below(100))
 
@@ -97,3 +101,18 @@ def test_no_more_than_so_often_in_an_hour() -> None:
     assert rests_until(life.record, rules) == 1000.0 + 3600.0
     assert rests_until(life.record, Preemption(least_run_s=30.0, most_per_hour=3)) == 2030.0
     assert rests_until(life.record, Preemption(least_run_s=30.0, most_per_hour=0)) == 2030.0
+
+
+def test_a_round_ends_and_nobody_is_left_out_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scheduler.making_room.MOST_ASKED", 1)
+    sim = Simulation(a_capacity(cpus_per_node=2, memory_per_node=8 * GIB), Policy(preemption=Preemption(least_run_s=0)))
+    for _ in range(2):
+        sim.submit(a_job(memory=3 * GIB, priority=10))
+    sim.round()
+    sim.settle()
+    vain, other = sim.submit(a_job(memory=6 * GIB, priority=90)), sim.submit(a_job(memory=MIB, priority=80))
+    assert not [action for action in sim.decide().actions if isinstance(action, Preempt)]
+    assert sim.world.in_vain == {vain}
+    assert sim.world.next_change() == sim.now, "the round left somebody out"
+    assert [action.by for action in sim.decide().actions if isinstance(action, Preempt)] == [other]
+    assert not sim.world.in_vain, "everybody had a turn"
