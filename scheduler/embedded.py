@@ -25,7 +25,7 @@ from runtime import launcher
 from scheduler.doctor import command
 from scheduler.doctor.finding import JOBS, JOBSD, LAUNCHER
 
-START_S = 60.0
+START_S = 180.0  # of patience: a busy or emulated machine takes its time
 END_S = 60.0
 
 
@@ -120,9 +120,10 @@ def _start_daemon(folder: str, environment: Mapping[str, str]) -> subprocess.Pop
             with contextlib.suppress(TimeoutError):
                 if ready.recv(64) == b"READY=1":
                     return daemon
+    late = f"; it was not ready within {START_S:g} s" if daemon.poll() is None else ""
     _end(daemon)
     with open(log, errors="replace") as file:
-        raise HostError("the daemon for this command did not start", hint=file.read()[-2000:].strip())
+        raise HostError(f"the daemon for this command did not start{late}", hint=file.read()[-2000:].strip())
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ for read in pipes:
     total.update(os.read(read, 32))
 print(total.hexdigest())
 """
-ROUNDS = 200_000 if SLOWNESS == 1 else 60_000
+ROUNDS = 200_000 if SLOWNESS == 1 else 25_000
 JOB = f"""
 name = "crowd"
 command = ["python3", "-c", {json.dumps(CROWD.replace("ROUNDS", str(ROUNDS)))}]
