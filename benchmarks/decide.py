@@ -8,7 +8,9 @@ frozen, come back) is not. No assertion.
 
     python benchmarks/decide.py [--queued 1000,10000,100000,1000000] [--running 1000] [--cpus 4096] [--events 600]
                                 [--against-running 250,500,1000,2000,4000] [--cpu-time] [--json] [--plot FILE.svg]
-                                [--profile]
+                                [--profile] [--why]
+
+With --why instead: what `jobs why` costs, of the first, a middle and the last waiting job, and the changes it tries.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from scheduler.actions import Place, Preempt, ThawPlace
 from scheduler.capacity import Capacity
 from scheduler.decide import decide
 from scheduler.decision import Decision
+from scheduler.explain import answer, cheapest
 from scheduler.world import World
 
 GIB = 1 << 30
@@ -201,6 +204,22 @@ def bytes_per_job(queued: int, cpus: int) -> tuple[int, int]:
     return (known - made) // queued, known // queued
 
 
+def why(queued: int, running: int, cpus: int) -> None:
+    life = a_life(queued, running, cpus)
+    world, now = life.world, life.now
+    world.tick(now)
+    waiting = sorted((record for record in world.live.values() if record.job in world.lines), key=world.standing)
+    print(f"{'queued':>9} {'place':>9} {'verdict':>8} {'CPU s':>7} {'with changes':>12} {'rounds':>7}")
+    for place in (0, len(waiting) // 2, len(waiting) - 1):
+        began = time.process_time()
+        found = answer(world, waiting[place], now)
+        told = time.process_time()
+        tries = sum(1 for each in cheapest(world, waiting[place], found.explanation, now) if each is None)
+        ended = time.process_time()
+        verdict = type(found.explanation.verdict).__name__
+        print(f"{queued:9} {place:9} {verdict:>8} {told - began:7.3f} {ended - began:12.3f} {tries:7}")
+
+
 def profile(queued: int, running: int, cpus: int, events: int) -> None:
     life, profiler = a_life(queued, running, cpus), cProfile.Profile()
     for number in range(events):
@@ -257,8 +276,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
     parser.add_argument("--profile", action="store_true", help="of the longest queue, instead")
+    parser.add_argument("--why", action="store_true", help="what an explanation costs, with the longest queue, instead")
     given = parser.parse_args()
     lengths = [int(number) for number in given.queued.split(",")]
+    if given.why:
+        return why(max(lengths), given.running, given.cpus)
     if given.profile:
         return profile(max(lengths), given.running, given.cpus, given.events)
     numbers = [int(number) for number in given.against_running.split(",") if number]

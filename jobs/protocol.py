@@ -331,6 +331,7 @@ class Remedy:
 
     what: str
     value: str
+    freezes: tuple[int, ...] = ()  # jobs that would be frozen for it
 
 
 @dataclass
@@ -338,7 +339,8 @@ class Why:
     """Why a job does not run at `at`. `verdict`: "starts", "not now", "never", or "" where it does not wait.
 
     `start_at` is None where it is not known, for the reason in `start_why`; it rests on `start_by`: "time limits",
-    "estimates" (of the jobs `open_ended`, which give no limit) or "the clock". `remedies`: cheapest first."""
+    "estimates" (of the jobs `open_ended`, which give no limit), "freezing" (as soon as others stand still) or "the
+    clock". `remedies`: cheapest first."""
 
     job: int
     state: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from jobs import cpuset
 from jobs.protocol import Blocker, Lack, Remedy, Why
@@ -35,6 +36,8 @@ def _headline(why: Why, supposed: bool) -> str:
     if why.past:
         return _headline_then(why)
     would = "would" if supposed else ""
+    if supposed and why.start_by == "freezing":
+        return "would start as soon as others are frozen for it"
     match why.verdict:
         case "starts":
             return "would start now" if supposed else "starts now"
@@ -92,6 +95,8 @@ def _order(why: Why) -> str:
 def _start(why: Why) -> str:
     if why.start_at is None:
         return f"not known: {printable(why.start_why)}"
+    if why.start_by == "freezing":
+        return "as soon as they stand still"
     after = render_duration(max(0.0, why.start_at - why.at))
     match why.start_by:
         case "time limits":
@@ -116,6 +121,11 @@ def _remedies(why: Why, look: Look, supposed: bool) -> list[tuple[str, str]]:
     return found[:3]
 
 
+def _jobs(jobs: Sequence[int]) -> str:
+    more = f" and {len(jobs) - MOST_NAMED} more" if len(jobs) > MOST_NAMED else ""
+    return f"job{'' if len(jobs) == 1 else 's'} {', '.join(map(str, jobs[:MOST_NAMED]))}{more}"
+
+
 def _changed(remedy: Remedy) -> str:
     """What would have started it."""
     return f"it would have started with {remedy.what.replace('_', ' ')} {printable(remedy.value)}"
@@ -125,7 +135,8 @@ def _remedy(remedy: Remedy, why: Why, look: Look) -> str:
     value = printable(remedy.value)
     match remedy.what:
         case "urgency":
-            return f"with urgency {value}: {look.program} priority --urgency {value} {why.job}"
+            frozen = f"; that freezes {_jobs(remedy.freezes)}" if remedy.freezes else ""
+            return f"with urgency {value}: {look.program} priority --urgency {value} {why.job}{frozen}"
         case "cpus":
             return f"with {value} CPU{'' if value == '1' else 's'}: submit it again with --set resources.cpus={value}"
         case "memory":
@@ -137,5 +148,6 @@ def _remedy(remedy: Remedy, why: Why, look: Look) -> str:
         case "time_limit":
             return f"if it ends within {value}: submit it again with --set time_limit={value}"
         case "queue":
-            return f"in queue {value}: submit it again with --set queue={value}"
+            frozen = f"; that freezes {_jobs(remedy.freezes)}" if remedy.freezes else ""
+            return f"in queue {value}: submit it again with --set queue={value}{frozen}"
     return f"with {remedy.what} {value}"

@@ -61,6 +61,10 @@ class Decision:
         """What queues and users have at the end of the round."""
         return self._limits
 
+    def victims(self, job: int) -> tuple[int, ...]:
+        """Who is frozen, or ended and queued again, to make room for the job in this round."""
+        return self._made.get(job, ())
+
     def expected_start(self, job: int) -> float | None:
         """Wall clock, by the estimates of what runs; only of those for whom room is kept."""
         return next((claim.start for claim in self.claims if claim.job == job), None)

@@ -27,8 +27,9 @@ MOST_AHEAD = 50  # jobs before it whose places are worked out, each at up to 100
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """`at`: wall clock; None: not known, and `why` says why. `by`: what it rests on: "time limits", "estimates", or
-    "the clock". `open_ended`: running jobs whose end is only estimated, lowest id first."""
+    """`at`: wall clock; None: not known, and `why` says why. `by`: what it rests on: "time limits", "estimates",
+    "freezing" (as soon as others stand still) or "the clock". `open_ended`: running jobs whose end is only estimated,
+    lowest id first."""
 
     at: float | None = None
     by: str = ""
@@ -42,6 +43,8 @@ def earliest(world: World, decision: Decision, record: Record, reasons: Sequence
     used: list[int] = []
     for reason in reasons:
         match reason.dimension.split(":")[0]:
+            case "preemption":
+                return Start(now, "freezing")
             case "held":
                 return Start(why="somebody must release it")
             case "dependency":

@@ -13,7 +13,7 @@ from typing import Literal
 from jobs.placement import Placement
 from jobs.policy import Queue
 from jobs.record import Record, State
-from jobs.units import render_duration, render_size
+from jobs.units import render_duration
 from jobs.verdict import Going, Never, NotNow, Reason, Verdict
 from scheduler.actions import Place, ThawPlace
 from scheduler.decide import decide
@@ -23,6 +23,7 @@ from scheduler.world import World
 
 SHORT_S = (60, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400, 172800, 345600, 604800)
 STEPS = 64  # parts of the memory, from which the most that fits is chosen
+MAY_FREEZE = {"urgency", "queue"}  # others are only frozen by who asks for that
 UNCHANGEABLE = {"held", "begin", "dependency"}  # nothing that is asked for matters while one of these stands
 
 
@@ -83,9 +84,10 @@ class Change:
     """One change that starts the job now. `cost`: what is given up, from 0 (nothing) to 1."""
 
     what: str  # a field of Asked
-    value: str  # for people
+    value: str  # as it is written in a spec or on the command line
     asked: Asked
     cost: float
+    freezes: tuple[int, ...] = ()  # jobs that make room for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +146,14 @@ def explain(world: World, record: Record, now: float) -> Explanation:
     return Explanation(verdict, start=Start(why="the next round decides"))
 
 
-def starts(world: World, record: Record, asked: Asked, now: float) -> bool:
+def starts(world: World, record: Record, asked: Asked, now: float) -> tuple[int, ...] | None:
+    """None: it would not. Else it starts now, or as soon as these jobs are frozen for it, as its queue allows."""
     changed = asked.of(record)
     with world.supposing(changed):
-        return any(isinstance(each, Place) and each.job == record.job for each in decide(world, now, {}).actions)
+        decision = decide(world, now, {})
+        if any(isinstance(each, Place) and each.job == record.job for each in decision.actions):
+            return ()
+        return decision.victims(record.job) or None
 
 
 # ── what would start it now ─────────────────────────────────────────────────────────────────────────────────────────
@@ -167,8 +173,9 @@ def cheapest(world: World, record: Record, explained: Explanation, now: float) -
         while low < high:
             if world.live.get(record.job) != record:
                 return
-            if starts(world, record, ladder[middle].asked, now):
-                found, high = ladder[middle], middle
+            freezes = starts(world, record, ladder[middle].asked, now)
+            if freezes is not None and (not freezes or ladder[middle].what in MAY_FREEZE):
+                found, high = replace(ladder[middle], freezes=freezes), middle
             elif middle == len(ladder) - 1:
                 break
             else:
@@ -193,7 +200,7 @@ def _ladders(world: World, record: Record) -> Iterator[list[Change]]:
     ]
     sizes = sorted({wanted.memory_bytes * part // STEPS >> 20 << 20 for part in range(1, STEPS)}, reverse=True)
     yield [
-        Change("memory", render_size(size), Asked(memory=size), 1 - size / wanted.memory_bytes)
+        Change("memory", _size(size), Asked(memory=size), 1 - size / wanted.memory_bytes)
         for size in sizes
         if 0 < size < wanted.memory_bytes
     ]
@@ -206,6 +213,11 @@ def _ladders(world: World, record: Record) -> Iterator[list[Change]]:
     for queue in world.policy.queues:
         if queue.name != spec.queue and may_use(queue, record):
             yield [Change("queue", queue.name, Asked(queue=queue.name), 0.3)]
+
+
+def _size(size: int) -> str:
+    """Of whole MiB, exactly: what is rounded up would not fit."""
+    return f"{size >> 30}GiB" if size % (1 << 30) == 0 else f"{size >> 20}MiB"
 
 
 def may_use(queue: Queue, record: Record) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 
 from jobs.policy import Limits, Policy, Queue
 from jobs.record import Record, State
+from jobs.units import parse_duration, parse_size
 from jobs.verdict import Going, Never, NotNow
 from scheduler.actions import Place
 from scheduler.capacity import Capacity
 from scheduler.decide import decide
-from scheduler.explain import best, cheapest, explain, starts
+from scheduler.explain import Asked, Change, best, cheapest, explain, starts
 from tests.builders import ALICE, BOB, GIB, MIB, a_host, a_job
 from tests.fakes.simulation import Simulation
 
@@ -26,6 +28,9 @@ POLICIES = st.builds(
         st.builds(Queue, st.just("night"), state=st.sampled_from(["open", "drained"]), preempt=st.just("never")),
     ),
     backfill=st.sampled_from(["off", "easy", "conservative"]),
+)
+FREEZING = POLICIES.map(
+    lambda policy: replace(policy, queues=tuple(replace(each, preempt="freeze") for each in policy.queues))
 )
 JOBS = st.tuples(
     st.builds(
@@ -40,6 +45,11 @@ JOBS = st.tuples(
     st.sampled_from([ALICE, BOB]),
     st.booleans(),
 )
+
+
+def asked_as_written(change: Change) -> Asked:
+    read: dict[str, Any] = {"cpus": float, "memory": parse_size, "time_limit": parse_duration, "urgency": int}
+    return Asked(**{change.what: read.get(change.what, lambda text: text.strip('"'))(change.value)})
 
 
 def lived(host: Any, policy: Policy, jobs: list[Any]) -> Simulation:
@@ -97,7 +107,7 @@ def test_what_lacks_only_what_blockers_hold_starts_without_them(host: Any, polic
 
 
 @settings(max_examples=40, deadline=None)
-@given(HOSTS, POLICIES, st.lists(JOBS, min_size=2, max_size=7))
+@given(HOSTS, FREEZING | POLICIES, st.lists(JOBS, min_size=2, max_size=7))
 def test_the_changes_named_start_it_and_asking_changes_nothing(host: Any, policy: Policy, jobs: list[Any]) -> None:
     sim = lived(host, policy, jobs)
     before = deepcopy(sim.world)
@@ -105,5 +115,6 @@ def test_the_changes_named_start_it_and_asking_changes_nothing(host: Any, policy
         found = explain(sim.world, record, sim.now)
         changes = best(each for each in cheapest(sim.world, record, found, sim.now) if each is not None)
         for change in changes:
-            assert starts(sim.world, record, change.asked, sim.now)
+            assert starts(sim.world, record, change.asked, sim.now) == change.freezes
+            assert asked_as_written(change) == change.asked, "what is told is what was tried"
     assert sim.world == before

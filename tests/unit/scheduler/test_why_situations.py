@@ -20,7 +20,7 @@ from jobs.spec import Depends, Moment
 from scheduler.api.access import Access
 from scheduler.api.why_views import blame_view, why_view
 from scheduler.blame import Blame
-from scheduler.explain import answer, best, cheapest
+from scheduler.explain import Asked, answer, answer_if, best, cheapest
 from tests.builders import ALICE, BOB, GIB, MIB, a_capacity, a_job, licences
 from tests.fakes.simulation import Simulation
 from tests.fakes.story import Story
@@ -221,6 +221,19 @@ def test_the_page_shows_the_past() -> None:
 
 def test_the_page_shows_nothing_else() -> None:
     assert sorted(texts_in_docs()) == sorted([*SITUATIONS, "Who delayed it", "Why it did not run then"])
+
+
+def test_a_change_of_urgency_counts_on_freezing_where_the_queue_does_so() -> None:
+    for preempt, would in (("freeze", "start as soon as others are frozen for it"), ("never", "not start now")):
+        sim = a_site(Policy(queues=(Queue(preempt=preempt),)))
+        running(sim, cpus=4, name="sim", time_limit_s=7200)
+        sim.tick(3600)
+        job = sim.submit(a_job(cpus=4, name="train"))
+        told_now = told(sim, job)
+        found = answer_if(sim.world, sim.records[job], Asked(urgency=90), sim.now)
+        shown = page(why_view(found, ROOT, Access()), Look(now=sim.now), supposed=True)
+        assert shown.startswith(f"job 2 (train) would {would}\n")
+        assert ("jobs priority --urgency 51 2; that freezes job 1" in told_now) == (preempt == "freeze")
 
 
 def test_jobs_of_others_are_told_by_their_ids_alone() -> None:
