@@ -108,6 +108,7 @@ async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None
                 await fill_pools(host, tasks)
                 tasks.start_soon(node.watch_processors, name="processors")
                 loop = Loop(world, writer, node, clock)
+                assert store.history is not None
                 writer.listen(loop.wake)
                 tasks.start_soon(loop.run, name="loop")
                 tasks.start_soon(Sampling(world, node, clock, loop.wake).run, name="sampling")
@@ -123,7 +124,7 @@ async def _run_locked(settings: Settings, task_status: TaskStatus[None]) -> None
                         access=Access(_operators(settings)),
                         explain=_explainer(loop),
                         explaining=Explaining(world, clock),
-                        remembering=Remembering(store.path, clock),
+                        remembering=Remembering(store.history, clock),
                         topology=seen,
                         capacity=capacity,
                         queues=queues,

@@ -29,10 +29,8 @@ T = TypeVar("T")
 
 
 class Remembering:
-    """`path`: of the journal's database."""
-
-    def __init__(self, path: str, clock: Clock) -> None:
-        self._history, self._clock = History(path), clock
+    def __init__(self, history: History, clock: Clock) -> None:
+        self._history, self._clock = history, clock
         self._one = CapacityLimiter(1)
 
     async def why(self, record: Record, at: float) -> Answer:
@@ -84,7 +82,7 @@ class Remembering:
         return Blame(record, until, sum(part.seconds for part in parts), parts, notes=tuple(_notes(blaming)))
 
     async def _ask(self, question: Callable[[], T]) -> T:
-        return await run_sync(question, limiter=self._one)
+        return await run_sync(question, limiter=self._one, abandon_on_cancel=True)
 
     # ── in the thread ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -29,6 +29,7 @@ from jobs.record import FINAL, Record
 from scheduler.fairshare import Key, Used, charged, faded
 from scheduler.journal.database import DiskFull, failure, open_database, open_reader
 from scheduler.journal.entry import GENESIS, Entry, Unknown, broken_link, decode, encode, encode_event, split
+from scheduler.journal.history import History
 from scheduler.journal.sqlite import SqliteJournal
 from scheduler.ports import Stored
 from scheduler.statements import READ, WRITE
@@ -81,6 +82,7 @@ class Store:
     def __init__(self, path: str) -> None:
         self.path = path
         self.epoch = 0
+        self.history: History | None = None  # for questions about the past, while it is open
         self._writing: aiosqlite.Connection | None = None
         self._reading: aiosqlite.Connection | None = None
         self._journal: SqliteJournal | None = None
@@ -91,6 +93,7 @@ class Store:
         self._writing = await open_database(self.path)
         try:
             self._reading = await open_reader(self.path)
+            self.history = History(self.path)
             await self.verify()
             await self._make_read_model()
             async with self._writing.execute(WRITE["next_epoch"]) as cursor:
@@ -107,6 +110,9 @@ class Store:
         return self
 
     async def close(self) -> None:
+        if self.history is not None:
+            self.history.close()
+            self.history = None
         for connection in (self._reading, self._writing):
             if connection is not None:
                 await connection.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from typing import Any
 from urllib.parse import quote
 
 from jobs.events import Event
@@ -18,38 +18,39 @@ BREATH_S = 0.0005  # after each chunk: the interpreter is shared with the schedu
 
 
 class History:
-    """Of a database file; each call opens it anew, read only. Raises HostError."""
+    """Of a database file, on a connection of its own that can only read. One thread at a time. Raises HostError."""
 
     def __init__(self, path: str) -> None:
         self._path = path
+        uri = f"file:{quote(path)}?mode=ro"
+        self._reading = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        self._rows(READ["head"], {})  # opens the files
+
+    def close(self) -> None:
+        self._reading.close()
 
     def size(self, until: float) -> int:
         """Bytes of the entries up to that time."""
-        with self._open() as reading:
-            return int(reading.execute(READ["size"], {"until": until}).fetchone()[0])
+        return int(self._rows(READ["size"], {"until": until})[0][0])
 
     def span(self, job: int) -> int:
         """How many entries there are from the first that mentions a job to its last, or to the end while it lives."""
-        with self._open() as reading:
-            first, last = reading.execute(READ["span"], {"job": job}).fetchone()
+        ((first, last),) = self._rows(READ["span"], {"job": job})
         return int(last) - int(first) + 1
 
     def entries(self, until: float) -> Iterator[tuple[float, list[Event]]]:
         """(time, events) of each entry up to that time."""
         after = 0
-        with self._open() as reading:
-            while rows := reading.execute(READ["entries"], {"after": after, "most": CHUNK}).fetchall():
-                for seq, _, at, _, _, payload in rows:
-                    if at > until:
-                        return
-                    yield at, decode(payload)
-                    after = seq
-                time.sleep(BREATH_S)
+        while rows := self._rows(READ["entries"], {"after": after, "most": CHUNK}):
+            for seq, _, at, _, _, payload in rows:
+                if at > until:
+                    return
+                yield at, decode(payload)
+                after = seq
+            time.sleep(BREATH_S)
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _rows(self, sql: str, values: dict[str, Any]) -> list[Any]:
         try:
-            with closing(sqlite3.connect(f"file:{quote(self._path)}?mode=ro", uri=True, isolation_level=None)) as it:
-                yield it
+            return self._reading.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise failure(self._path, error) from error

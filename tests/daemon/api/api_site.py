@@ -142,13 +142,14 @@ class ApiSite:
                 a_capacity(**host), await self.store.live_records(), await self.store.policy(),
                 used=await self.store.used(),
             )  # fmt: skip
+            assert self.store.history is not None
             self.writer = Writer(self.store, world, SystemClock())
             self.queues = Queues(world, self.writer, SystemClock(), lambda: load(str(self.folder / "policy.toml")))
             parts = Parts(
                 writer=self.writer, reader=self.store, node=self.node, parse=self._parse, admit=self._admit,
                 images=self.images, open_source=self._open, access=Access(OPERATORS_GID),
                 explain=lambda record: self.waits_for, explaining=Explaining(world, SystemClock()),
-                remembering=Remembering(str(self.folder / "journal.db"), SystemClock()),
+                remembering=Remembering(self.store.history, SystemClock()),
                 topology=a_host(**host), capacity=a_capacity(**host),
                 queues=self.queues,
             )  # fmt: skip
