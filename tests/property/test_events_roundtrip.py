@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from jobs import events as ev
 from jobs import record as record_
 from jobs import spec as spec_
-from jobs.plain import encode
+from jobs.plain import encode, encode_usual
 from jobs.record import Record
 from jobs.states import TABLE, Illegal, advance
-from scheduler.journal.entry import decode, encode_event, split
+from scheduler.journal.entry import decode, encode_event, encode_submitted, split
 from scheduler.journal.entry import encode as payload_of
 from tests.strategies import EVENTS, events_of
 
@@ -32,6 +32,14 @@ def test_events_survive_the_journal(events: list[ev.Event]) -> None:
 def test_the_fast_encoding_is_dump(event: ev.Event) -> None:
     assert json.loads(encode_event(event)) == json.loads(json.dumps(ev.dump(event)))
     assert ev.load(json.loads(json.dumps(ev.dump(event)))) == event
+
+
+@QUICK
+@given(events_of(ev.Submitted))
+def test_what_is_usual_is_encoded_too(event: ev.Submitted) -> None:
+    spec = encode_usual(event.spec)
+    assert json.loads(spec) == json.loads(encode(event.spec))
+    assert json.loads(encode_submitted(event, spec)) == json.loads(encode_event(event))
 
 
 @QUICK
