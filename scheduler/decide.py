@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -48,6 +48,7 @@ from scheduler.making_room import MakingRoom
 from scheduler.world import World
 
 DECIDE_VERSION = 2
+MOST_IN_VAIN = 4  # of one urgency, the oldest first: the others stand behind them
 MOST_OVERTAKING = 8  # for whom, in one round, room is sought although somebody less urgent stands before them
 MOST_DROPPED = 10_000  # tasks of an array in one event; an entry of the journal has its size
 
@@ -248,13 +249,25 @@ class _Round:
             if queue is None or queue.preempt != "freeze":  # whoever is queued again leaves no mark of the room it made
                 continue
             least = urgency + queue.points - margin
-            for job in group.more_urgent(urgency):
-                most = world.urgency(world.live[job]) + queue.points - margin
-                if not left or not world.preemptible.any_between(least, most):
+            for level, jobs in group.more_urgent(urgency):
+                if not left or not world.preemptible.any_between(least, level + queue.points - margin):
                     break
-                if job not in self.asked and job not in self.overtook:
-                    left -= 1
-                    self._overtake(queue, job)
+                left = self._let_some_overtake(queue, jobs, level + queue.points, left)
+
+    def _let_some_overtake(self, queue: Queue, jobs: Iterable[Rank], points: int, left: int) -> int:
+        """Of one urgency. Returns for how many of `left` nobody was sought."""
+        in_vain = 0
+        for _, job in jobs:
+            if not left or in_vain == MOST_IN_VAIN:
+                break
+            if job in self.asked or job in self.overtook:
+                continue
+            if self.making.somebody_for(self.world.live[job], points):
+                left -= 1
+                self._overtake(queue, job)
+            else:
+                in_vain += 1
+        return left
 
     def _overtake(self, queue: Queue, job: int) -> None:
         """It starts, or others make room for it; nothing is kept for it otherwise."""

@@ -10,7 +10,7 @@ closes all of it. A closed bucket (its user is at a limit) has no head in its li
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from scheduler.demand import Demand
@@ -88,10 +88,10 @@ class Group:
     heads: list[tuple[int, int, Line]] = field(default_factory=list)  # the first of each line, sorted
     urgent: dict[int, list[Rank]] = field(default_factory=dict)  # urgency → who has it, by rank without offsets
 
-    def more_urgent(self, urgency: int) -> Iterator[int]:
-        """Jobs above that urgency, in closed buckets too: the most urgent first."""
+    def more_urgent(self, urgency: int) -> Iterator[tuple[int, Sequence[Rank]]]:
+        """Urgencies above that one, the highest first; jobs of each, in closed buckets too."""
         for level in sorted((level for level in self.urgent if level > urgency), reverse=True):
-            yield from (job for _, job in self.urgent[level])
+            yield level, self.urgent[level]
 
     def show(self, line: Line) -> None:
         if line.heads:

@@ -9,6 +9,7 @@ A round has an end: victims are sought for a few jobs, and among so many. Those 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -18,10 +19,11 @@ from scheduler.actions import Preempt
 from scheduler.backfill import Claim, Wish
 from scheduler.capacity import Ledger
 from scheduler.preempt import Head, choose, make_way
-from scheduler.preemptible import Mode, Victim, queue_of
+from scheduler.preemptible import Mode, Victim, order_of_running, queue_of
 from scheduler.world import World
 
 MOST_HEADS = 8  # for whom room is made anew in one round
+MOST_POINTS = 1 << 40
 MOST_ASKED = 2000  # running jobs that are looked at in one round, when not by one search; about 2 µs each
 
 
@@ -37,6 +39,7 @@ class MakingRoom:
     _heads: int = 0
     _asked: int = 0
     _in_vain: set[int] = field(default_factory=set)
+    _orders: tuple[list[int], list[int]] | None = None
     _left_out: bool = False
 
     def place_for(self, wish: Wish, free: Ledger, over: Sequence[Claim]) -> Placement | None:
@@ -61,6 +64,24 @@ class MakingRoom:
         if place is not None:
             self.victims_of[wish.job] = tuple(sorted(victims))
         return place
+
+    def somebody_for(self, record: Record, points: int) -> bool:
+        """Whether a running job may be frozen for it, by urgency and by order. Quick, and the same for all who ask."""
+        if self._orders is None:
+            self._orders = self._orders_of_running()
+        known, least = self._orders
+        place = bisect_right(known, points - self.world.policy.preemption.margin)
+        return place > 0 and least[place - 1] < -self.world.standing(record)
+
+    def _orders_of_running(self) -> tuple[list[int], list[int]]:
+        """Points of those whose rest is over, ascending; the least order of those up to there."""
+        known: list[int] = []
+        least: list[int] = []
+        for victim in self.world.preemptible.below(MOST_POINTS):
+            order = order_of_running(victim.record, self.world.offset_of(victim.record), self.now)
+            known.append(victim.points)
+            least.append(min(order, least[-1]) if least else order)
+        return known, least
 
     def finish(self) -> None:
         self.world.in_vain = self.world.in_vain | self._in_vain if self._left_out else set()

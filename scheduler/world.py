@@ -338,11 +338,28 @@ class World:
         """Its place in the one order of priority: smaller comes first."""
         return self.rank(record)[0] - self.offset_of(record)
 
-    def standing_of_frozen(self, record: Record) -> int:
-        """The best of its group; behind the one that they made room for, while that waits for it."""
+    def standing_of_frozen(self, record: Record, behind: frozenset[int] = frozenset()) -> int:
+        """The best of its group; behind the one that they made room for, while that waits for it, and so behind whom
+        that one made room for since. `behind`: who stands behind it for that reason."""
         mates = self.groups.coming_with(record)
-        heads = [head for mate in mates if (head := self._waiting(mate.preempted_by)) is not None]
-        return max([min(map(self.standing, mates)), *(self.standing(head) + 1 for head in heads)])
+        behind = behind.union(mate.job for mate in mates)
+        found = min(map(self.standing, mates))
+        for mate in mates:
+            head = self._made_room_for(mate)
+            if head is not None:
+                frozen = head.state is State.FROZEN and head.job not in behind
+                found = max(found, 1 + (self.standing_of_frozen(head, behind) if frozen else self.standing(head)))
+        return found
+
+    def _made_room_for(self, record: Record) -> Record | None:
+        """Who waits for it still. In a circle the room came back to the first: that one waits for nobody."""
+        head = self._waiting(record.preempted_by)
+        path = [record]
+        while head is not None and head not in path and head.state is State.FROZEN:
+            path.append(head)
+            head = self._waiting(head.preempted_by)
+        first = min(path, key=lambda each: (each.frozen_at, each.job))
+        return None if head is record and first is record else self._waiting(record.preempted_by)
 
     def _waiting(self, job: int) -> Record | None:
         record = self.live.get(job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from jobs import events as ev
@@ -214,6 +214,12 @@ ARRIVALS = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(ARRIVALS, st.sampled_from([1, 3]), st.sampled_from([0.0, 5000.0]))
+@example([([0], 1.0, 0), ([1, 3], 1.0, 0), ([2], 20000.0, 0), ([3], 1.0, 0)], 1, 0.0)  # room passed on, and on
+@example([([0, 0, 1], 20000.0, 0), ([2, 2], 1.0, 1), ([3], 1.0, 0)], 1, 0.0)
+@example([([0, 1, 2], 20000.0, 0), ([2], 1.0, 0), ([3], 20000.0, 1), ([3], 1.0, 1), ([3], 1.0, 0)], 1, 0.0)
+@example([([0, 7, 1], 20000.0, 0), ([9, 2, 0], 3600.0, 0), ([8, 3, 5], 3600.0, 0), ([0, 2, 8], 20000.0, 2),
+          ([], 20000.0, 2), ([3], 3600.0, 2), ([4, 3, 9], 1.0, 1), ([6, 9, 9], 1.0, 1), ([1, 9, 6], 20000.0, 0),
+          ([5], 3600.0, 2)], 3, 5000.0)  # the most urgent are too young to freeze anybody
 def test_who_is_old_does_not_keep_who_is_urgent_from_freezing(arrivals: Any, margin: int, rest_s: float) -> None:
     """All in one line, where hours of waiting and points of urgency are of one size."""
     sim = Simulation(Capacity.of(a_host(cpus_per_node=2)), a_policy(Preemption(margin=margin, least_run_s=rest_s)))
