@@ -61,7 +61,8 @@ _CGROUPS = ("tests/kernel/cgroups", "tests/kernel/test_hold_cgroup.py", "tests/c
 _OWN = ("tests/kernel/launcher", "tests/kernel/net", *_CGROUPS[:2])  # of tests/kernel, by suites of their own
 _HOST = ("tests/kernel/test_doctor.py", "tests/kernel/test_attempt.py")
 SUITES = (  # the longest first: two guests run at once, and the last should not wait for one
-    Suite("systemd", "the installed services", ("systemd",), ("tests/vm/systemd",), short=("systemd",), boots=2),
+    Suite("systemd", "the installed services", ("systemd",), ("tests/vm/systemd",), short=("systemd",), boots=2,
+          timeout_s=3000.0),
     Suite("crash", "daemon, launcher and monitor killed", ("v2x1",), ("tests/e2e/test_crash.py", _CRASH_PICK)),
     Suite("e2e", "the daemon and its commands", _ENDS, _E2E),
     Suite("net", "bridge, addresses, priorities on the wire", _ENDS, ("tests/kernel/net",)),
