@@ -353,13 +353,15 @@ class World:
 
     def _made_room_for(self, record: Record) -> Record | None:
         """Who waits for it still. In a circle the room came back to the first: that one waits for nobody."""
-        head = self._waiting(record.preempted_by)
-        path = [record]
-        while head is not None and head not in path and head.state is State.FROZEN:
-            path.append(head)
+        found = self._waiting(record.preempted_by)
+        head, path = found, {record.job: record}
+        while head is not None and head.job not in path and head.state is State.FROZEN:
+            path[head.job] = head
             head = self._waiting(head.preempted_by)
-        first = min(path, key=lambda each: (each.frozen_at, each.job))
-        return None if head is record and first is record else self._waiting(record.preempted_by)
+        if head is None or head.job != record.job:
+            return found
+        first = min(path.values(), key=lambda each: (each.frozen_at, each.job))
+        return None if first is record else found
 
     def _waiting(self, job: int) -> Record | None:
         record = self.live.get(job)
